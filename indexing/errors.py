@@ -1,0 +1,129 @@
+"""The domain's errors. Each class docstring is the message to the user.
+
+``server.status`` gives each its gRPC status and reason; nothing here knows of gRPC.
+"""
+
+from typing import ClassVar
+
+
+class ImageLinkError(Exception):
+    """Base of every error that a caller can cause or should handle."""
+
+    field: ClassVar[str | None] = None
+
+    def __init__(self, **details: object) -> None:
+        self.details = {name: str(value) for name, value in details.items()}
+        super().__init__((type(self).__doc__ or "").format(**details))
+
+
+class ApiKeyMissing(ImageLinkError):
+    """The call carries no API key: send the metadata 'authorization: Bearer KEY'."""
+
+
+class ApiKeyInvalid(ImageLinkError):
+    """The API key is malformed, unknown or revoked: use a valid one."""
+
+
+class RoleNotAllowed(ImageLinkError):
+    """A key of role '{role}' may not call this method: use one of role {needed}."""
+
+
+class PublisherNotAllowed(ImageLinkError):
+    """The API key does not belong to publisher '{publisher}': use a key of that publisher."""
+
+
+class PublisherSuspended(ImageLinkError):
+    """Publisher '{publisher}' is suspended: ask the operator to resume it."""
+
+
+class PublisherNotFound(ImageLinkError):
+    """There is no publisher '{publisher}': create it first, or correct the name."""
+
+
+class ApiKeyNotFound(ImageLinkError):
+    """Publisher '{publisher}' has no API key '{api_key}': list its keys to see which exist."""
+
+
+class ReferenceNotFound(ImageLinkError):
+    """Publisher '{publisher}' has no reference '{reference}': list them to see which exist."""
+
+
+class PublisherAlreadyExists(ImageLinkError):
+    """Publisher '{publisher}' exists already: choose another id."""
+
+
+class ReferenceAlreadyExists(ImageLinkError):
+    """Reference '{reference}' exists already: choose another id, or update or delete it."""
+
+
+class FieldInvalid(ImageLinkError):
+    """Field '{field}' is invalid: {problem}"""
+
+    def __init__(self, *, field: str, problem: str) -> None:
+        super().__init__(field=field, problem=problem)
+
+
+class RequestIdReused(ImageLinkError):
+    """The request_id '{request_id}' was used with other content: send a new one."""
+
+    field = "request_id"
+
+
+class PageTokenInvalid(ImageLinkError):
+    """The page token was not issued by this method: start again without one."""
+
+    field = "page_token"
+
+
+class ImageInvalid(ImageLinkError):
+    """The image cannot be read: {problem} Send a complete JPEG, PNG or WebP file."""
+
+    field = "image"
+
+
+class ImageTooLarge(ImageLinkError):
+    """The image has {size} bytes, at most {limit} are allowed: scale it down or compress it more."""
+
+    field = "image"
+
+
+class ImageTooManyPixels(ImageLinkError):
+    """The image has {width} x {height} pixels, at most 40 million are allowed: scale it down."""
+
+    field = "image"
+
+
+class ImageTooSmall(ImageLinkError):
+    """The image has {width} x {height} pixels: a reference needs at least {limit} on each side."""
+
+    field = "image"
+
+
+class ImageTooPlain(ImageLinkError):
+    """The image has too little detail to be recognised: use one with more texture or text."""
+
+    field = "image"
+
+
+class GalleryVersionNotReached(ImageLinkError):
+    """The gallery is at version {version}, not yet at {wanted}: scan again in a moment."""
+
+
+class DatabaseUnavailable(ImageLinkError):
+    """The database does not answer: try again in a moment."""
+
+
+class Overloaded(ImageLinkError):
+    """More requests wait than the server can take: try again in a moment."""
+
+
+class BundleInvalid(ImageLinkError):
+    """The model bundle at {path} cannot be used: {problem}"""
+
+
+class ModelVersionMismatch(ImageLinkError):
+    """Embeddings of model {got} cannot be compared with those of model {expected}."""
+
+
+class FeaturesMissing(ImageLinkError):
+    """{images} registered images have no features of model {version}: start with the model that they were registered with."""

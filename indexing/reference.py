@@ -1,0 +1,64 @@
+"""The entities that the product is about: publishers, keys, references and their images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+DEFAULT_FALSE_ACCEPT_BUDGET = 0.001
+
+
+class Role(StrEnum):
+    """What an API key may do."""
+
+    SCAN = "scan"
+    PUBLISH = "publish"
+    OPERATE = "operate"
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """A tenant. ``false_accept_budget`` is a share from 0 to 1, ``gallery_version`` counts writes."""
+
+    id: str
+    display_name: str
+    suspended: bool
+    false_accept_budget: float
+    gallery_version: int
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key without its secret; ``publisher`` is None for an operator's."""
+
+    id: str
+    publisher: str | None
+    role: Role
+    display_name: str
+    create_time: datetime
+    revoke_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceImage:
+    """One image of a reference; ``width`` and ``height`` in pixels, ``sha256`` of its file."""
+
+    id: str
+    width: int
+    height: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A printed thing of a publisher, what it links to and the images it is recognised by."""
+
+    publisher: str
+    id: str
+    link: str
+    metadata: Mapping[str, str]
+    active: bool
+    create_time: datetime
+    update_time: datetime
+    images: tuple[ReferenceImage, ...] = field(default=())
