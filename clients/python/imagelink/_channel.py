@@ -1,0 +1,61 @@
+"""How a client connects: channel options, retries and credentials."""
+
+import json
+from typing import Any
+
+import grpc
+
+from imagelink._calls import METHODS
+
+MAX_MESSAGE_BYTES = 9 * 1024 * 1024
+"""An image of 8 MiB, and room for what goes with it."""
+
+_RETRY_POLICY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+
+
+def channel_options() -> list[tuple[str, Any]]:
+    """The options of every channel."""
+    return [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.enable_retries", 1),
+        # A call can be retried only while its request is kept; by default, only 256 KiB are.
+        ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+        # While calls are open, a dead connection is noticed within 40 s.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.service_config", json.dumps(service_config())),
+    ]
+
+
+def service_config() -> dict[str, Any]:
+    """Which calls are retried, and how they spread over the servers behind one name."""
+    retried = [
+        {"service": f"imagelink.v1.{method.service}", "method": method.name}
+        for method in METHODS
+        if method.retried
+    ]
+    return {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [{"name": retried, "retryPolicy": _RETRY_POLICY}],
+    }
+
+
+def channel_credentials(
+    tls: bool, credentials: grpc.ChannelCredentials | None
+) -> grpc.ChannelCredentials | None:
+    """What secures the channel; None leaves it in plain text."""
+    return credentials or (grpc.ssl_channel_credentials() if tls else None)
+
+
+def call_metadata(key: str) -> tuple[tuple[str, str], ...]:
+    """The metadata that carries the API key."""
+    if not key or not key.isascii() or not key.isprintable():
+        raise ValueError("The API key is empty or has characters which no key has.")
+    return (("authorization", f"Bearer {key}"),)

@@ -1,0 +1,164 @@
+"""From protobuf messages to the client's types."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from imagelink import types
+from imagelink.v1 import gallery_pb2, publisher_pb2, recognition_pb2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """Some items of a list, and the token of the page after."""
+
+    items: tuple[T, ...]
+    next_page_token: str
+
+
+def scan_result(message: recognition_pb2.ScanResponse) -> types.ScanResult:
+    """Converts the answer to a scan."""
+    return types.ScanResult(
+        matches=tuple(match(item) for item in message.matches),
+        no_match_reason=no_match_reason(message.no_match_reason),
+        model_version=message.model_version,
+        gallery_version=message.gallery_version,
+        scan_id=message.scan_id,
+        timings={
+            timing.stage: timing.duration.ToNanoseconds() / 1e9 for timing in message.timings
+        },
+    )
+
+
+def match(message: recognition_pb2.Match) -> types.Match:
+    """Converts a reference found in a photo."""
+    return types.Match(
+        reference=message.reference,
+        link=message.link,
+        metadata=dict(message.metadata),
+        probability=message.probability,
+        location=quad(message.location),
+        evidence=evidence(message.evidence),
+    )
+
+
+def quad(message: recognition_pb2.Quad) -> types.Quad:
+    """Converts the corners of a reference in a photo."""
+    corners = (message.top_left, message.top_right, message.bottom_right, message.bottom_left)
+    return types.Quad(*(types.Point(corner.x, corner.y) for corner in corners))
+
+
+def evidence(message: recognition_pb2.Evidence) -> types.Evidence:
+    """Converts what a match rests on."""
+    return types.Evidence(
+        similarity=message.similarity,
+        vote_share=message.vote_share,
+        inliers=message.inliers,
+        inlier_ratio=message.inlier_ratio,
+        coverage=message.coverage,
+    )
+
+
+def no_match_reason(value: int) -> types.NoMatchReason | None:
+    """Converts why a scan found nothing; None stands for "it found something"."""
+    enum = recognition_pb2.NoMatchReason
+    if value == enum.NO_MATCH_REASON_UNSPECIFIED:
+        return None
+    name = _enum_name(enum.items(), value).removeprefix("NO_MATCH_REASON_")
+    return types.NoMatchReason.__members__.get(name, types.NoMatchReason.UNKNOWN)
+
+
+def reference(message: gallery_pb2.Reference) -> types.Reference:
+    """Converts a reference."""
+    return types.Reference(
+        name=message.name,
+        link=message.link,
+        metadata=dict(message.metadata),
+        active=message.active,
+        images=tuple(reference_image(image) for image in message.images),
+        create_time=_time(message.create_time),
+        update_time=_time(message.update_time),
+    )
+
+
+def reference_image(message: gallery_pb2.ReferenceImage) -> types.ReferenceImage:
+    """Converts an image of a reference."""
+    return types.ReferenceImage(message.image_id, message.width, message.height, message.sha256)
+
+
+def written(
+    message: gallery_pb2.RegisterResponse | gallery_pb2.UpdateReferenceResponse,
+) -> types.Written:
+    """Converts the answer to a write of a reference."""
+    return types.Written(reference(message.reference), message.gallery_version)
+
+
+def reference_page(message: gallery_pb2.ListReferencesResponse) -> Page[types.Reference]:
+    """Converts a page of references."""
+    return Page(tuple(map(reference, message.references)), message.next_page_token)
+
+
+def deletion_version(message: gallery_pb2.DeleteReferenceResponse) -> int:
+    """The gallery version that no longer has the deleted reference."""
+    return message.gallery_version
+
+
+def publisher(message: publisher_pb2.Publisher) -> types.Publisher:
+    """Converts a publisher."""
+    return types.Publisher(
+        name=message.name,
+        display_name=message.display_name,
+        suspended=message.suspended,
+        false_accept_budget=message.false_accept_budget,
+        gallery_version=message.gallery_version,
+        create_time=_time(message.create_time),
+    )
+
+
+def publisher_page(message: publisher_pb2.ListPublishersResponse) -> Page[types.Publisher]:
+    """Converts a page of publishers."""
+    return Page(tuple(map(publisher, message.publishers)), message.next_page_token)
+
+
+def references_deleted(message: publisher_pb2.DeletePublisherResponse) -> int:
+    """How many references were deleted with a publisher."""
+    return message.references_deleted
+
+
+def role(value: int) -> types.Role:
+    """Converts what a key may do."""
+    name = _enum_name(publisher_pb2.Role.items(), value).removeprefix("ROLE_")
+    return types.Role.__members__.get(name, types.Role.UNKNOWN)
+
+
+def api_key(message: publisher_pb2.ApiKey) -> types.ApiKey:
+    """Converts an API key's description."""
+    return types.ApiKey(
+        name=message.name,
+        role=role(message.role),
+        display_name=message.display_name,
+        create_time=_time(message.create_time),
+        revoke_time=_time(message.revoke_time) if message.HasField("revoke_time") else None,
+    )
+
+
+def created_api_key(message: publisher_pb2.CreateApiKeyResponse) -> tuple[types.ApiKey, str]:
+    """Converts a new API key: its description and the key itself."""
+    return api_key(message.api_key), message.key
+
+
+def api_keys(message: publisher_pb2.ListApiKeysResponse) -> list[types.ApiKey]:
+    """Converts all keys of a publisher."""
+    return [api_key(item) for item in message.api_keys]
+
+
+def _time(timestamp: Timestamp) -> datetime:
+    return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def _enum_name(items: list[tuple[str, int]], value: int) -> str:
+    return next((name for name, number in items if number == value), "")

@@ -1,0 +1,149 @@
+"""A model version as files: everything that turns pictures into features and features into answers.
+
+A bundle is a folder with ``manifest.json`` and ``model.safetensors``. It is content-addressed: its
+version is a hash over the manifest, which holds the hash of the tensors; both are checked on load.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from indexing.decision import FEATURES, Calibration, ChannelCalibration
+from indexing.descriptor_index import Codebook
+from indexing.embedding import Embedder, EmbeddingNetwork
+from indexing.errors import BundleInvalid
+from indexing.keypoints import Channel, Projection
+
+DEFAULT_BUNDLE = Path(__file__).parent / "default_bundle"
+MANIFEST, TENSORS = "manifest.json", "model.safetensors"
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+
+
+class Manifest(BaseModel):
+    """What a bundle says of itself.
+
+    ``calibration`` maps a channel to its regression over ``calibration_features``; ``trained_on``
+    and ``metrics`` are for people.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    name: str
+    architecture: str
+    dimension: int
+    input_size: int
+    trained_on: str
+    data_fingerprint: str
+    metrics: dict[str, float]
+    calibration: dict[Channel, dict[str, Any]]
+    calibration_features: tuple[str, ...] = FEATURES
+    tensors_sha256: str
+
+
+class Bundle:
+    """A loaded model version: its embedder, projection, codebooks and calibration."""
+
+    def __init__(self, manifest: Manifest, version: str, tensors: Tensors) -> None:
+        self.manifest = manifest
+        self.version = version
+        self.projection = Projection(
+            tensors["sift.mean"], tensors["sift.basis"], float(tensors["sift.scale"][0])
+        )
+        self.codebooks = {channel: _codebook(channel, tensors) for channel in Channel}
+        self.calibration: Calibration = {
+            channel: TypeAdapter(ChannelCalibration).validate_python(values)
+            for channel, values in manifest.calibration.items()
+        }
+        self.embedder = Embedder(_network(manifest, tensors), version, manifest.input_size)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Loads and verifies the bundle in ``folder``.
+
+    Raises BundleInvalid where a file is missing or damaged, the hash differs, the manifest is of
+    another format, a weight is not finite, or the weights do not fit the architecture.
+    """
+    try:
+        described = (folder / MANIFEST).read_bytes()
+        stored = (folder / TENSORS).read_bytes()
+        manifest = Manifest.model_validate_json(described)
+        if hashlib.sha256(stored).hexdigest() != manifest.tensors_sha256:
+            raise BundleInvalid(path=folder, problem=f"{TENSORS} does not have the stated hash.")
+        if manifest.calibration_features != FEATURES:
+            raise BundleInvalid(path=folder, problem="It is calibrated on other evidence.")
+        tensors = load(stored)
+        if not all(np.isfinite(values).all() for values in tensors.values()):
+            raise BundleInvalid(path=folder, problem="A weight is not finite.")
+        return Bundle(manifest, _version(manifest.name, described), tensors)
+    except (OSError, ValidationError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        raise BundleInvalid(path=folder, problem=str(error)) from error
+
+
+def save_bundle(folder: Path, manifest: Manifest, tensors: Tensors) -> str:
+    """Writes a bundle, filling in the tensors' hash, and returns its version."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = save(dict(tensors))
+    digest = hashlib.sha256(stored).hexdigest()
+    described = manifest.model_copy(update={"tensors_sha256": digest}).model_dump_json(indent=2)
+    (folder / TENSORS).write_bytes(stored)
+    (folder / MANIFEST).write_text(described + "\n")
+    return _version(manifest.name, (described + "\n").encode())
+
+
+def bundle_tensors(
+    network: Tensors, projection: Projection, codebooks: Mapping[Channel, Codebook]
+) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of a bundle by their names in its file; the network's as float16."""
+    tensors: dict[str, npt.NDArray[Any]] = {
+        f"network.{name}": _halved(values) for name, values in network.items()
+    }
+    tensors |= {"sift.mean": projection.mean, "sift.basis": np.ascontiguousarray(projection.basis)}
+    tensors["sift.scale"] = np.array([projection.scale], np.float32)
+    for channel, codebook in codebooks.items():
+        for level, centroids in enumerate(codebook.centroids):
+            tensors[f"codebook.{channel}.{level}"] = centroids
+    return tensors
+
+
+def calibration_values(calibration: Calibration) -> dict[Channel, dict[str, Any]]:
+    """The calibration as a manifest holds it."""
+    return {channel: asdict(values) for channel, values in calibration.items()}
+
+
+def _halved(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values.astype(np.float16) if values.dtype == np.float32 else values
+
+
+def _version(name: str, described: bytes) -> str:
+    return f"{name}-{hashlib.sha256(described).hexdigest()[:12]}"
+
+
+def _codebook(channel: Channel, tensors: Tensors) -> Codebook:
+    prefix = f"codebook.{channel}."
+    names = sorted(name for name in tensors if name.startswith(prefix))
+    if not names:
+        raise KeyError(f"{prefix}0")
+    return Codebook(channel, tuple(tensors[name] for name in names))
+
+
+def _network(manifest: Manifest, tensors: Tensors) -> EmbeddingNetwork:
+    network = EmbeddingNetwork(manifest.architecture, manifest.dimension)
+    prefix = "network."
+    state = {
+        name.removeprefix(prefix): torch.from_numpy(np.array(values))
+        for name, values in tensors.items()
+        if name.startswith(prefix)
+    }
+    network.load_state_dict(state, strict=True)
+    return network.eval()

@@ -1,0 +1,138 @@
+"""The decision rule: from what was measured to a probability, and from that to an answer.
+
+The probability is a logistic regression per channel over the evidence of one candidate. The accept
+threshold follows the publisher's false-accept budget: over photos of unregistered things the
+log-odds of the best wrong candidate have an exponential tail, fitted with the regression. Both are
+fitted on rendered views and shipped in the model's bundle.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from indexing.keypoints import Channel
+from indexing.verification import Geometry, overlap
+
+# Two answers that share this much of the smaller quad are one thing seen as two references.
+SAME_PLACE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was measured between a photo and one reference image.
+
+    ``similarity`` is the cosine of the embeddings, ``vote_share`` the share of the photo's votes.
+    """
+
+    channel: Channel
+    similarity: float
+    vote_share: float
+    geometry: Geometry
+
+    @property
+    def inlier_ratio(self) -> float:
+        """Inliers over all correspondences of the two images."""
+        return self.geometry.inliers / self.geometry.matches
+
+    def features(self) -> tuple[float, ...]:
+        """The inputs of the logistic regression; their names are ``FEATURES``."""
+        return (
+            math.log(self.geometry.inliers),
+            self.inlier_ratio,
+            self.geometry.coverage,
+            math.log(self.vote_share + 1e-3),
+            self.similarity,
+        )
+
+
+FEATURES = ("log_inliers", "inlier_ratio", "coverage", "log_vote_share", "similarity")
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCalibration:
+    """The regression of one channel, and the tail of its wrong candidates.
+
+    Log-odds are ``intercept + weights · features``. A share b of photos of unregistered things
+    has a candidate above ``tail_offset + tail_scale * ln(1 / b)``.
+    """
+
+    weights: tuple[float, ...]
+    intercept: float
+    tail_offset: float
+    tail_scale: float
+
+    def log_odds(self, evidence: Evidence) -> float:
+        """The log-odds that the photo shows the reference."""
+        terms = zip(self.weights, evidence.features(), strict=True)
+        return self.intercept + sum(weight * value for weight, value in terms)
+
+    def threshold(self, false_accept_budget: float) -> float:
+        """The log-odds from which on a candidate is accepted."""
+        return self.tail_offset + self.tail_scale * math.log(1 / false_accept_budget)
+
+
+Calibration = Mapping[Channel, ChannelCalibration]
+
+
+class NoMatch(StrEnum):
+    """Why a scan found nothing."""
+
+    NOTHING_REGISTERED = "nothing_registered"
+    NOTHING_SIMILAR = "nothing_similar"
+    NOT_VERIFIED = "not_verified"
+    AMBIGUOUS = "ambiguous"
+    IMAGE_TOO_POOR = "image_too_poor"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A reference that may stand in the photo, with what a match of it would answer."""
+
+    reference: str
+    link: str
+    metadata: Mapping[str, str]
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An accepted candidate. ``log_odds`` and ``probability`` say how likely it is right."""
+
+    candidate: Candidate
+    log_odds: float
+
+    @property
+    def probability(self) -> float:
+        """From 0 to 1."""
+        return 1 / (1 + math.exp(-min(max(self.log_odds, -50.0), 50.0)))
+
+
+def accepted(
+    candidates: Sequence[Candidate], calibration: Calibration, false_accept_budget: float
+) -> tuple[Match, ...]:
+    """The candidates beyond the threshold, the most probable first.
+
+    Of several at one place, or of one reference, only the most probable is kept.
+    """
+    matches = [
+        Match(candidate, calibration[candidate.evidence.channel].log_odds(candidate.evidence))
+        for candidate in candidates
+        if candidate.evidence.geometry.plausible
+    ]
+    matches.sort(key=lambda match: -match.log_odds)
+    kept: list[Match] = []
+    for match in matches:
+        channel = calibration[match.candidate.evidence.channel]
+        if match.log_odds >= channel.threshold(false_accept_budget) and not _repeats(match, kept):
+            kept.append(match)
+    return tuple(kept)
+
+
+def _repeats(match: Match, kept: Sequence[Match]) -> bool:
+    quad = match.candidate.evidence.geometry.quad
+    return any(
+        other.candidate.reference == match.candidate.reference
+        or overlap(other.candidate.evidence.geometry.quad, quad) > SAME_PLACE
+        for other in kept
+    )

@@ -1,0 +1,219 @@
+"""The in-memory galleries of the publishers placed on one shard: search, vote and verify.
+
+Everything here is derived: a gallery is brought to a version by the delta of its references, and
+can be dropped and built again at any time.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+
+from indexing.bundle import Bundle
+from indexing.decision import Candidate, Evidence
+from indexing.descriptor_index import DescriptorIndex
+from indexing.embedding import Embeddings
+from indexing.errors import ModelVersionMismatch
+from indexing.features import ReferenceFeatures
+from indexing.keypoints import Channel, LocalFeatures
+from indexing.verification import one_to_one, verify
+from indexing.voting import Floats, Votes, vote
+
+CANDIDATES_BY_VOTES = 12
+CANDIDATES_BY_SIMILARITY = 4
+LISTED_CANDIDATES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a shard is asked about one photo: one embedding, one channel's local features.
+
+    ``aspect`` is the photo's width over its height.
+    """
+
+    publisher: str
+    embedding: Embeddings
+    channel: Channel
+    local: LocalFeatures
+    aspect: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a shard found: the verified candidates, and how much it searched.
+
+    ``shortlist`` names the references by falling resemblance, before verification.
+    """
+
+    gallery_version: int
+    references: int
+    candidates: tuple[Candidate, ...]
+    shortlist: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedReference:
+    """A reference as an index needs it: what a match answers, and its images' features."""
+
+    id: str
+    link: str
+    metadata: Mapping[str, str]
+    images: tuple[ReferenceFeatures, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    reference: IndexedReference
+    image: ReferenceFeatures
+
+
+class GalleryIndex:
+    """The indexes of one publisher under one model version."""
+
+    def __init__(self, model_version: str, channels: "Mapping[Channel, list[faiss.Index]]") -> None:
+        self.version = 0
+        self._model_version = model_version
+        self._embeddings: faiss.IndexIDMap2 | None = None
+        self._descriptors = {
+            channel: DescriptorIndex(channel, quantizers)
+            for channel, quantizers in channels.items()
+        }
+        self._rows: dict[int, _Row] = {}
+        self._rows_of: dict[str, list[int]] = {}
+        self._next_row = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._rows_of)
+
+    def apply(
+        self, version: int, changed: Sequence[IndexedReference], removed: Sequence[str]
+    ) -> None:
+        """Brings the gallery to ``version``: sets the changed references, drops the removed.
+
+        Raises ModelVersionMismatch where an embedding is of another model version.
+        """
+        for reference in changed:
+            for image in reference.images:
+                self._check(image.embedding)
+        with self._lock:
+            for name in [*removed, *(reference.id for reference in changed)]:
+                self._remove(name)
+            self._add([_Row(ref, image) for ref in changed for image in ref.images])
+            self.version = version
+
+    def search(self, query: Query) -> SearchResult:
+        """Finds and verifies the references that resemble a photo.
+
+        Raises ModelVersionMismatch where the query's embedding is of another model version.
+        """
+        self._check(query.embedding)
+        with self._lock:
+            if not self._rows or self._embeddings is None:
+                return SearchResult(self.version, len(self), (), ())
+            votes = vote(*self._descriptors[query.channel].search(query.local.descriptors))
+            similar = self._most_similar(query.embedding)
+            by_votes = votes.ranking(LISTED_CANDIDATES)
+            candidates = tuple(self._verified(query, votes, by_votes, list(similar)))
+            ranked = dict.fromkeys([row for row, _ in by_votes] + list(similar))
+            shortlist = dict.fromkeys(self._rows[row].reference.id for row in ranked)
+            return SearchResult(self.version, len(self), candidates, tuple(shortlist))
+
+    def _check(self, embeddings: Embeddings) -> None:
+        if embeddings.version != self._model_version:
+            raise ModelVersionMismatch(got=embeddings.version, expected=self._model_version)
+
+    def _add(self, rows: Sequence[_Row]) -> None:
+        if not rows:
+            return
+        numbers = np.arange(self._next_row, self._next_row + len(rows))
+        self._next_row += len(rows)
+        for number, row in zip(numbers.tolist(), rows, strict=True):
+            self._rows[number] = row
+            self._rows_of.setdefault(row.reference.id, []).append(number)
+        vectors = np.concatenate([row.image.embedding.vectors for row in rows])
+        if self._embeddings is None:
+            self._embeddings = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+        self._embeddings.add_with_ids(vectors, numbers)
+        for channel, index in self._descriptors.items():
+            local = [row.image.local[channel] for row in rows]
+            counts = np.array([len(features) for features in local])
+            index.add(numbers, counts, np.concatenate([features.descriptors for features in local]))
+
+    def _remove(self, name: str) -> None:
+        for row in self._rows_of.pop(name, ()):
+            del self._rows[row]
+            for index in self._descriptors.values():
+                index.remove(row)
+            if self._embeddings is not None:
+                self._embeddings.remove_ids(np.array([row], np.int64))
+
+    def _most_similar(self, embedding: Embeddings) -> dict[int, float]:
+        assert self._embeddings is not None
+        scores, rows = self._embeddings.search(embedding.vectors, LISTED_CANDIDATES)
+        found = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+        return {row: score for row, score in found if row >= 0}
+
+    def _verified(
+        self, query: Query, votes: Votes, by_votes: list[tuple[int, float]], similar: list[int]
+    ) -> Iterator[Candidate]:
+        shares = dict(by_votes)
+        for row in {**dict(by_votes[:CANDIDATES_BY_VOTES]), **dict.fromkeys(similar[:CANDIDATES_BY_SIMILARITY])}:
+            places, correspondences = self._matched(query, votes, row)
+            geometry = verify(places, correspondences, query.aspect)
+            if geometry is not None:
+                entry = self._rows[row]
+                similarity = float(query.embedding.similarity(entry.image.embedding)[0, 0])
+                evidence = Evidence(query.channel, similarity, shares.get(row, 0.0), geometry)
+                reference = entry.reference
+                yield Candidate(reference.id, reference.link, reference.metadata, evidence)
+
+    def _matched(self, query: Query, votes: Votes, row: int) -> tuple[Floats, Floats]:
+        descriptors, places, weights = votes.of(row)
+        kept = one_to_one(descriptors, places, weights)
+        points = self._rows[row].image.local[query.channel].points
+        return query.local.points[descriptors[kept]], points[places[kept]]
+
+
+class Shard:
+    """The galleries of the publishers placed here, all under one model version."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._model_version = bundle.version
+        self._quantizers = {
+            channel: codebook.quantizers() for channel, codebook in bundle.codebooks.items()
+        }
+        self._galleries: dict[str, GalleryIndex] = {}
+
+    def publishers(self) -> tuple[str, ...]:
+        """The publishers whose galleries are loaded."""
+        return tuple(self._galleries)
+
+    def version(self, publisher: str) -> int | None:
+        """The version of a loaded gallery, or None."""
+        gallery = self._galleries.get(publisher)
+        return None if gallery is None else gallery.version
+
+    def apply(
+        self,
+        publisher: str,
+        version: int,
+        changed: Sequence[IndexedReference],
+        removed: Sequence[str] = (),
+    ) -> None:
+        """Brings a publisher's gallery to ``version``, beginning an empty one at need."""
+        gallery = self._galleries.get(publisher)
+        if gallery is None:
+            gallery = GalleryIndex(self._model_version, self._quantizers)
+        gallery.apply(version, changed, removed)
+        self._galleries[publisher] = gallery
+
+    def drop(self, publisher: str) -> None:
+        """Forgets a publisher's gallery."""
+        self._galleries.pop(publisher, None)
+
+    def search(self, query: Query) -> SearchResult:
+        """Searches the query's publisher's gallery, which must be loaded."""
+        return self._galleries[query.publisher].search(query)

@@ -1,0 +1,340 @@
+"""Rendered phone views of a clean picture: a random camera, clutter, light, blur, noise, JPEG.
+
+They stand in for real photos where there are none: to train, to calibrate, to assess a reference.
+Coordinates are in pixels with pixel centres at integers, so a picture of width w and height h
+reaches from (-0.5, -0.5) to (w - 0.5, h - 0.5). Sizes are (width, height).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Picture = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Size = tuple[int, int]
+
+UPRIGHT_DEGREES = 20.0
+OVERHANG = 0.25
+SKIN = np.array([224, 172, 140])
+WOOD = np.array([150, 105, 65])
+WORDS = ("SALE", "new", "50 %", "No. 17", "Hello", "2 for 1", "please do not touch", "ISBN 978")
+
+
+@dataclass(frozen=True, slots=True)
+class ViewConditions:
+    """The ranges that views are drawn from; probabilities and shares are from 0 to 1.
+
+    ``long_side`` of the photo is in pixels. ``area`` is the least and greatest share of the frame
+    that the picture covers. ``tilt`` is the greatest angle in degrees between picture and sensor.
+    ``turned`` is the probability of any rotation in the plane instead of one within 20 degrees,
+    ``cut_off`` that of a picture partly outside the frame. ``occlusion`` is the greatest share of
+    the picture that something hides. ``lighting``, ``blur`` and ``noise`` scale the strength of
+    each, 0 for none. ``jpeg_quality`` is the least and greatest quality.
+    """
+
+    long_side: int = 640
+    area: tuple[float, float] = (0.05, 0.95)
+    tilt: float = 60.0
+    turned: float = 0.5
+    cut_off: float = 0.2
+    occlusion: float = 0.3
+    lighting: float = 1.0
+    blur: float = 1.0
+    noise: float = 1.0
+    jpeg_quality: tuple[int, int] = (25, 95)
+
+    def eased(self, hardness: float) -> "ViewConditions":
+        """Milder conditions: ``hardness`` 1 leaves all as it is, 0 is big, upright and clear."""
+        least, greatest = self.area
+        return replace(
+            self,
+            area=(least + (1 - hardness) * max(0.0, 0.5 * greatest - least), greatest),
+            tilt=self.tilt * hardness,
+            turned=self.turned * hardness,
+            cut_off=self.cut_off * hardness,
+            occlusion=self.occlusion * hardness,
+            lighting=self.lighting * hardness,
+            blur=self.blur * hardness,
+            noise=self.noise * hardness,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A rendered photo (RGB uint8 [height, width, 3]) and where the picture is in it.
+
+    ``quad`` is float32 [4, 2], the picture's outer corners top left, top right, bottom right,
+    bottom left in photo pixels; corners may be outside the frame.
+    """
+
+    photo: Picture
+    quad: Floats
+
+
+def render_view(
+    picture: Picture,
+    background: Picture,
+    conditions: ViewConditions | None,
+    rng: np.random.Generator,
+) -> View:
+    """Photograph a picture lying on a background, both RGB uint8 [h, w, 3] of any size."""
+    conditions = conditions or ViewConditions()
+    photo = _backdrop(background, conditions, rng)
+    frame = photo.shape[1], photo.shape[0]
+    quad = _draw_quad((picture.shape[1], picture.shape[0]), frame, conditions, rng)
+    if rng.random() < 0.3:
+        _mount(photo, quad, rng)
+    photo = _paste(photo, picture, quad)
+    if rng.random() < 0.5:
+        _occlude(photo, quad, float(rng.uniform(0, conditions.occlusion)), rng)
+    return View(_degrade(photo, conditions, rng), quad)
+
+
+def photo_without(
+    background: Picture, conditions: ViewConditions | None, rng: np.random.Generator
+) -> Picture:
+    """Photograph a background alone, as harshly as ``render_view``: RGB uint8 [h, w, 3]."""
+    conditions = conditions or ViewConditions()
+    return _degrade(_backdrop(background, conditions, rng), conditions, rng)
+
+
+def retouched(picture: Picture, rng: np.random.Generator) -> Picture:
+    """A clean picture (RGB uint8 [h, w, 3]) as another file of it: cropped, toned, recompressed."""
+    height, width = picture.shape[:2]
+    left, right = (rng.uniform(0, 0.03, 2) * width).astype(int)
+    top, bottom = (rng.uniform(0, 0.03, 2) * height).astype(int)
+    cropped = picture[top : height - bottom, left : width - right]
+    return _recompress(_tone(cropped, 0.3, rng), (60, 95), rng)
+
+
+def clutter(pictures: Sequence[Picture], size: Size, rng: np.random.Generator) -> Picture:
+    """A surface with the given pictures (RGB uint8) lying about: RGB uint8 of (width, height)."""
+    paint = SURFACES[int(rng.integers(len(SURFACES)))]
+    canvas = paint(size, rng)
+    conditions = ViewConditions(area=(0.03, 0.4), tilt=30.0, turned=0.7, cut_off=1.0)
+    for picture in pictures:
+        quad = _draw_quad((picture.shape[1], picture.shape[0]), size, conditions, rng)
+        canvas = _paste(canvas, picture, quad)
+    return canvas
+
+
+def corners(size: Size) -> Floats:
+    """The outer corners of a picture of (width, height) pixels: float32 [4, 2], as ``View.quad``."""
+    width, height = size
+    unit = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+    return unit * np.float32([width, height]) - np.float32(0.5)
+
+
+# The camera
+
+
+def _draw_quad(size: Size, frame: Size, conditions: ViewConditions, rng: np.random.Generator) -> Floats:
+    outline = _outline(size, conditions, rng)
+    return _placed(outline, frame, conditions, rng).astype(np.float32)
+
+
+def _outline(
+    size: Size, conditions: ViewConditions, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """The picture's corners [4, 2] as a tilted pinhole camera sees them, at any scale."""
+    flat = (corners(size) + 0.5 - np.array(size) / 2) / (np.hypot(*size) / 2)
+    seen = flat @ _rotation(_draw_roll(conditions, rng))
+    tilt = np.radians(rng.triangular(0, 0.2 * conditions.tilt, conditions.tilt + 1e-6))
+    axis = _rotation(rng.uniform(0, 2 * np.pi))
+    along, across = (seen @ axis).T
+    depth = 1 + across * np.sin(tilt) / rng.uniform(2.2, 6.0)
+    return np.column_stack([along, across * np.cos(tilt)]) / depth[:, None] @ axis.T
+
+
+def _draw_roll(conditions: ViewConditions, rng: np.random.Generator) -> float:
+    limit = 180.0 if rng.random() < conditions.turned else UPRIGHT_DEGREES
+    return float(np.radians(rng.uniform(-limit, limit)))
+
+
+def _rotation(angle: float) -> npt.NDArray[np.float64]:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _placed(
+    outline: npt.NDArray[np.float64],
+    frame: Size,
+    conditions: ViewConditions,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    """The outline scaled to an area (its side uniform) and moved into, or partly out of, frame."""
+    overhang = OVERHANG if rng.random() < conditions.cut_off else 0.0
+    side = rng.uniform(*np.sqrt(conditions.area)) * np.sqrt(frame[0] * frame[1])
+    extent = np.ptp(outline, axis=0)
+    fitting = (np.array(frame) * (1 + overhang) / extent).min()
+    quad = outline * min(side / np.sqrt(_area(outline)), fitting)
+    room = overhang * np.ptp(quad, axis=0)
+    least, greatest = -room - quad.min(axis=0), np.array(frame) + room - quad.max(axis=0)
+    return np.asarray(quad + least + (greatest - least) * rng.random((2, 2)).mean(axis=0) - 0.5)
+
+
+def _area(quad: npt.NDArray[np.floating]) -> float:
+    return float(cv2.contourArea(quad.astype(np.float32)))
+
+
+def _paste(canvas: Picture, picture: Picture, quad: Floats) -> Picture:
+    """The canvas with the picture warped onto the quad, its edges smooth."""
+    picture = _shrunk(picture, quad)
+    size = picture.shape[1], picture.shape[0]
+    transform = cv2.getPerspectiveTransform(corners(size), quad)
+    target = canvas.shape[1], canvas.shape[0]
+    layer = cv2.warpPerspective(picture, transform, target, borderMode=cv2.BORDER_REPLICATE)
+    opaque = np.ones(picture.shape[:2], np.float32)
+    alpha = cv2.warpPerspective(opaque, transform, target)
+    return np.asarray(cv2.blendLinear(layer, canvas, alpha, 1 - alpha), np.uint8)
+
+
+def _shrunk(picture: Picture, quad: Floats) -> Picture:
+    """The picture scaled down to about the quad's size, so that warping it does not alias."""
+    edges = np.linalg.norm(quad - np.roll(quad, -1, axis=0), axis=1)
+    height, width = picture.shape[:2]
+    scale = max(edges[[0, 2]].max() / width, edges[[1, 3]].max() / height)
+    if scale > 0.8:
+        return picture
+    size = max(2, round(width * scale)), max(2, round(height * scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+# What lies around, beneath and above
+
+
+def _backdrop(background: Picture, conditions: ViewConditions, rng: np.random.Generator) -> Picture:
+    size = conditions.long_side, conditions.long_side * 3 // 4
+    if rng.random() < 0.6:
+        size = size[::-1]
+    return np.array(cv2.resize(background, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _gradient(size: Size, rng: np.random.Generator) -> Picture:
+    return _cloud(size, (2, 2), rng)
+
+
+def _blotches(size: Size, rng: np.random.Generator) -> Picture:
+    grid = int(rng.integers(3, 10)), int(rng.integers(3, 10))
+    return cv2.addWeighted(_cloud(size, grid, rng), 0.6, _cloud(size, (40, 30), rng), 0.4, 0)
+
+
+def _wood(size: Size, rng: np.random.Generator) -> Picture:
+    long, short = max(size), min(size)
+    grain = rng.normal(1, rng.uniform(0.03, 0.2), (short, 4, 1))
+    tone = WOOD * rng.uniform(0.4, 1.5) * rng.uniform(0.85, 1.15, 3)
+    planks = cv2.resize(_bytes(grain * tone), (long, short), interpolation=cv2.INTER_CUBIC)
+    lying = planks if rng.random() < 0.5 else planks[:, ::-1].transpose(1, 0, 2)
+    return np.asarray(cv2.resize(lying, size), np.uint8)
+
+
+def _plain(size: Size, rng: np.random.Generator) -> Picture:
+    grain = rng.normal(0, rng.uniform(0, 12), (size[1], size[0], 1))
+    return _bytes(grain + rng.uniform(20, 245) + rng.uniform(-20, 20, 3))
+
+
+def _cloud(size: Size, grid: Size, rng: np.random.Generator) -> Picture:
+    middle, spread = rng.uniform(40, 215, 3), rng.uniform(5, 70)
+    coarse = _bytes(middle + rng.normal(0, spread, (grid[1], grid[0], 3)))
+    return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+SURFACES: tuple[Callable[[Size, np.random.Generator], Picture], ...] = (
+    _gradient,
+    _blotches,
+    _wood,
+    _plain,
+)
+
+
+def _mount(photo: Picture, quad: Floats, rng: np.random.Generator) -> None:
+    """Draw a frame or the margin of a case around the quad, in place."""
+    margin = rng.uniform(0.01, 0.12, 2).astype(np.float32)
+    unit = corners((1, 1)) + np.float32(0.5)
+    outer = (unit - 0.5) * (1 + 2 * margin) + np.float32(0.5)
+    transform = cv2.getPerspectiveTransform(unit, quad)
+    edge = cv2.perspectiveTransform(outer[None], transform)[0]
+    cv2.fillConvexPoly(photo, edge.round().astype(np.int32), _colour(rng), cv2.LINE_AA)
+
+
+def _occlude(photo: Picture, quad: Floats, share: float, rng: np.random.Generator) -> None:
+    """Hide about a share of the quad under a box, a text or fingers, in place."""
+    spot = rng.dirichlet(np.ones(4)) @ quad
+    side = np.sqrt(share * _area(quad))
+    if rng.random() < 0.4:
+        _draw_fingers(photo, spot, side, rng)
+    else:
+        _draw_label(photo, spot, side, rng)
+
+
+def _draw_label(
+    photo: Picture, spot: npt.NDArray[np.floating], side: float, rng: np.random.Generator
+) -> None:
+    stretch = np.exp(rng.uniform(-0.3, 1.0))
+    half = np.array([side * stretch, side / stretch]) / 2
+    (left, top), (right, bottom) = (spot - half).astype(int), (spot + half).astype(int)
+    cv2.rectangle(photo, (int(left), int(top)), (int(right), int(bottom)), _colour(rng), -1)
+    if rng.random() < 0.6:
+        word, scale = WORDS[int(rng.integers(len(WORDS)))], float(half[1]) / 25 + 0.1
+        place = (int(left) + 2, int(spot[1] + half[1] / 2))
+        cv2.putText(photo, word, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _colour(rng), 1)
+
+
+def _draw_fingers(
+    photo: Picture, spot: npt.NDArray[np.floating], side: float, rng: np.random.Generator
+) -> None:
+    angle, count = rng.uniform(0, 2 * np.pi), int(rng.integers(1, 5))
+    ahead, aside = _rotation(angle)
+    width = max(2, int(side / np.sqrt(2 * count)))
+    tone = (SKIN * rng.uniform(0.4, 1.1)).clip(0, 255)
+    for finger in range(count):
+        tip = spot + aside * finger * width * 1.1 + ahead * rng.uniform(-0.4, 0.4) * width
+        root = tip + ahead * 2 * max(photo.shape)
+        shade = (tone * rng.uniform(0.9, 1.0)).tolist()
+        ends = [(int(x), int(y)) for x, y in (tip, root)]
+        cv2.line(photo, ends[0], ends[1], shade, width, cv2.LINE_AA)
+
+
+def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
+    red, green, blue = rng.integers(0, 256, 3).tolist()
+    return red, green, blue
+
+
+# Light, lens, sensor and file
+
+
+def _degrade(photo: Picture, conditions: ViewConditions, rng: np.random.Generator) -> Picture:
+    photo = _tone(photo, conditions.lighting, rng)
+    light, glare = _light(conditions.lighting, rng)
+    size = photo.shape[1], photo.shape[0]
+    lit = photo * cv2.resize(light, size)[:, :, None] + cv2.resize(glare, size)[:, :, None]
+    blurred = _coarsened(_blurred(lit, conditions.blur, rng), conditions.blur, rng)
+    grain = rng.standard_normal(photo.shape, np.float32)
+    strength = np.float32(conditions.noise * rng.exponential(4.0))
+    return _recompress(_bytes(blurred + strength * grain), conditions.jpeg_quality, rng)
+
+
+def _tone(photo: Picture, strength: float, rng: np.random.Generator) -> Picture:
+    """Change exposure, contrast, gamma and colour cast by one table per channel."""
+    levels = np.linspace(0, 1, 256)[:, None] ** np.exp(strength * rng.uniform(-0.35, 0.35))
+    gain = np.exp(strength * (rng.uniform(-0.5, 0.35) + rng.uniform(-0.15, 0.15, 3)))
+    haze = strength * max(0.0, rng.uniform(-0.2, 0.2))
+    table = _bytes(255 * (haze + (1 - haze) * levels * gain))
+    return np.asarray(cv2.LUT(photo, table[None]), np.uint8)
+
+
+def _light(strength: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """A coarse map of shadow (factor) and one of glare (added levels): float32 [48, 48] each."""
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    angle, sharpness = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(0, 3.5))
+    ramp = (x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.7, 0.7)) * sharpness
+    light = 1 - strength * rng.uniform(0, 0.6) / (1 + np.exp(-ramp))
+    glare = np.zeros_like(light)
+    for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.3 else 0):
+        along, across = np.stack([x - rng.uniform(-1, 1), y - rng.uniform(-1, 1)], axis=-1) @ _rotation(
+            rng.uniform(0, np.pi)
+        ) / rng.uniform(0.05, 0.35, 2) @ np.eye(2) if False else (x, y)
+        glare += strength * rng.uniform(40, 220) * np.exp(-(along**2) - across**2)
+    return light.astype(np.float32), glare.astype(np.float32)
