@@ -30,14 +30,18 @@ LISTED_CANDIDATES = 50
 class Query:
     """What a shard is asked about one photo: one embedding, one channel's local features.
 
-    ``aspect`` is the photo's width over its height.
+    ``photo`` is its place in the batch, ``aspect`` its width over its height; the gallery must
+    be at least at ``min_gallery_version``.
     """
+
+    photo: int
 
     publisher: str
     embedding: Embeddings
     channel: Channel
     local: LocalFeatures
     aspect: float
+    min_gallery_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,11 @@ class SearchResult:
     candidates: tuple[Candidate, ...]
     shortlist: tuple[str, ...]
 
+    @classmethod
+    def empty(cls) -> "SearchResult":
+        """What a gallery without references answers."""
+        return cls(0, 0, (), ())
+
 
 @dataclass(frozen=True, slots=True)
 class IndexedReference:
@@ -65,8 +74,10 @@ class IndexedReference:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    reference: IndexedReference
-    image: ReferenceFeatures
+    reference: str
+    link: str
+    metadata: Mapping[str, str]
+    points: Mapping[Channel, Floats]
 
 
 class GalleryIndex:
@@ -101,7 +112,7 @@ class GalleryIndex:
         with self._lock:
             for name in [*removed, *(reference.id for reference in changed)]:
                 self._remove(name)
-            self._add([_Row(ref, image) for ref in changed for image in ref.images])
+            self._add([(ref, image) for ref in changed for image in ref.images])
             self.version = version
 
     def search(self, query: Query) -> SearchResult:
@@ -118,27 +129,28 @@ class GalleryIndex:
             by_votes = votes.ranking(LISTED_CANDIDATES)
             candidates = tuple(self._verified(query, votes, by_votes, list(similar)))
             ranked = dict.fromkeys([row for row, _ in by_votes] + list(similar))
-            shortlist = dict.fromkeys(self._rows[row].reference.id for row in ranked)
+            shortlist = dict.fromkeys(self._rows[row].reference for row in ranked)
             return SearchResult(self.version, len(self), candidates, tuple(shortlist))
 
     def _check(self, embeddings: Embeddings) -> None:
         if embeddings.version != self._model_version:
             raise ModelVersionMismatch(got=embeddings.version, expected=self._model_version)
 
-    def _add(self, rows: Sequence[_Row]) -> None:
-        if not rows:
+    def _add(self, images: Sequence[tuple[IndexedReference, ReferenceFeatures]]) -> None:
+        if not images:
             return
-        numbers = np.arange(self._next_row, self._next_row + len(rows))
-        self._next_row += len(rows)
-        for number, row in zip(numbers.tolist(), rows, strict=True):
-            self._rows[number] = row
-            self._rows_of.setdefault(row.reference.id, []).append(number)
-        vectors = np.concatenate([row.image.embedding.vectors for row in rows])
+        numbers = np.arange(self._next_row, self._next_row + len(images))
+        self._next_row += len(images)
+        for number, (ref, image) in zip(numbers.tolist(), images, strict=True):
+            points = {channel: features.points for channel, features in image.local.items()}
+            self._rows[number] = _Row(ref.id, ref.link, ref.metadata, points)
+            self._rows_of.setdefault(ref.id, []).append(number)
+        vectors = np.concatenate([image.embedding.vectors for _, image in images])
         if self._embeddings is None:
             self._embeddings = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
         self._embeddings.add_with_ids(vectors, numbers)
         for channel, index in self._descriptors.items():
-            local = [row.image.local[channel] for row in rows]
+            local = [image.local[channel] for _, image in images]
             counts = np.array([len(features) for features in local])
             index.add(numbers, counts, np.concatenate([features.descriptors for features in local]))
 
@@ -160,21 +172,26 @@ class GalleryIndex:
         self, query: Query, votes: Votes, by_votes: list[tuple[int, float]], similar: list[int]
     ) -> Iterator[Candidate]:
         shares = dict(by_votes)
-        for row in {**dict(by_votes[:CANDIDATES_BY_VOTES]), **dict.fromkeys(similar[:CANDIDATES_BY_SIMILARITY])}:
-            places, correspondences = self._matched(query, votes, row)
-            geometry = verify(places, correspondences, query.aspect)
+        best = [row for row, _ in by_votes[:CANDIDATES_BY_VOTES]]
+        for number in dict.fromkeys(best + similar[:CANDIDATES_BY_SIMILARITY]):
+            row = self._rows[number]
+            descriptors, places, weights = votes.of(number)
+            kept = one_to_one(descriptors, places, weights)
+            seen = query.local.points[descriptors[kept]]
+            geometry = verify(seen, row.points[query.channel][places[kept]], query.aspect)
             if geometry is not None:
-                entry = self._rows[row]
-                similarity = float(query.embedding.similarity(entry.image.embedding)[0, 0])
-                evidence = Evidence(query.channel, similarity, shares.get(row, 0.0), geometry)
-                reference = entry.reference
-                yield Candidate(reference.id, reference.link, reference.metadata, evidence)
+                evidence = Evidence(
+                    query.channel,
+                    self._similarity(query.embedding, number),
+                    shares.get(number, 0.0),
+                    geometry,
+                )
+                yield Candidate(row.reference, row.link, row.metadata, evidence)
 
-    def _matched(self, query: Query, votes: Votes, row: int) -> tuple[Floats, Floats]:
-        descriptors, places, weights = votes.of(row)
-        kept = one_to_one(descriptors, places, weights)
-        points = self._rows[row].image.local[query.channel].points
-        return query.local.points[descriptors[kept]], points[places[kept]]
+    def _similarity(self, embedding: Embeddings, number: int) -> float:
+        assert self._embeddings is not None
+        own = Embeddings(self._model_version, self._embeddings.reconstruct(number)[None])
+        return float(embedding.similarity(own)[0, 0])
 
 
 class Shard:
@@ -187,28 +204,23 @@ class Shard:
         }
         self._galleries: dict[str, GalleryIndex] = {}
 
-    def publishers(self) -> tuple[str, ...]:
-        """The publishers whose galleries are loaded."""
-        return tuple(self._galleries)
-
-    def version(self, publisher: str) -> int | None:
-        """The version of a loaded gallery, or None."""
-        gallery = self._galleries.get(publisher)
-        return None if gallery is None else gallery.version
+    def replace(
+        self, publisher: str, version: int, references: Sequence[IndexedReference]
+    ) -> None:
+        """Sets a publisher's whole gallery."""
+        gallery = GalleryIndex(self._model_version, self._quantizers)
+        gallery.apply(version, references, ())
+        self._galleries[publisher] = gallery
 
     def apply(
         self,
         publisher: str,
         version: int,
         changed: Sequence[IndexedReference],
-        removed: Sequence[str] = (),
+        removed: Sequence[str],
     ) -> None:
-        """Brings a publisher's gallery to ``version``, beginning an empty one at need."""
-        gallery = self._galleries.get(publisher)
-        if gallery is None:
-            gallery = GalleryIndex(self._model_version, self._quantizers)
-        gallery.apply(version, changed, removed)
-        self._galleries[publisher] = gallery
+        """Brings a publisher's gallery, which must be here, from its version to a later one."""
+        self._galleries[publisher].apply(version, changed, removed)
 
     def drop(self, publisher: str) -> None:
         """Forgets a publisher's gallery."""

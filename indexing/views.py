@@ -124,14 +124,16 @@ def clutter(pictures: Sequence[Picture], size: Size, rng: np.random.Generator) -
 def corners(size: Size) -> Floats:
     """The outer corners of a picture of (width, height) pixels: float32 [4, 2], as ``View.quad``."""
     width, height = size
-    unit = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
-    return unit * np.float32([width, height]) - np.float32(0.5)
+    reach = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    return reach - np.float32(0.5)
 
 
 # The camera
 
 
-def _draw_quad(size: Size, frame: Size, conditions: ViewConditions, rng: np.random.Generator) -> Floats:
+def _draw_quad(
+    size: Size, frame: Size, conditions: ViewConditions, rng: np.random.Generator
+) -> Floats:
     outline = _outline(size, conditions, rng)
     return _placed(outline, frame, conditions, rng).astype(np.float32)
 
@@ -146,7 +148,8 @@ def _outline(
     axis = _rotation(rng.uniform(0, 2 * np.pi))
     along, across = (seen @ axis).T
     depth = 1 + across * np.sin(tilt) / rng.uniform(2.2, 6.0)
-    return np.column_stack([along, across * np.cos(tilt)]) / depth[:, None] @ axis.T
+    flattened = np.column_stack([along, across * np.cos(tilt)]) / depth[:, None]
+    return np.asarray(flattened @ axis.T)
 
 
 def _draw_roll(conditions: ViewConditions, rng: np.random.Generator) -> float:
@@ -206,9 +209,8 @@ def _shrunk(picture: Picture, quad: Floats) -> Picture:
 
 
 def _backdrop(background: Picture, conditions: ViewConditions, rng: np.random.Generator) -> Picture:
-    size = conditions.long_side, conditions.long_side * 3 // 4
-    if rng.random() < 0.6:
-        size = size[::-1]
+    long, short = conditions.long_side, conditions.long_side * 3 // 4
+    size = (short, long) if rng.random() < 0.6 else (long, short)
     return np.array(cv2.resize(background, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
@@ -218,7 +220,8 @@ def _gradient(size: Size, rng: np.random.Generator) -> Picture:
 
 def _blotches(size: Size, rng: np.random.Generator) -> Picture:
     grid = int(rng.integers(3, 10)), int(rng.integers(3, 10))
-    return cv2.addWeighted(_cloud(size, grid, rng), 0.6, _cloud(size, (40, 30), rng), 0.4, 0)
+    coarse, fine = _cloud(size, grid, rng), _cloud(size, (40, 30), rng)
+    return np.asarray(cv2.addWeighted(coarse, 0.6, fine, 0.4, 0), np.uint8)
 
 
 def _wood(size: Size, rng: np.random.Generator) -> Picture:
@@ -236,8 +239,9 @@ def _plain(size: Size, rng: np.random.Generator) -> Picture:
 
 
 def _cloud(size: Size, grid: Size, rng: np.random.Generator) -> Picture:
-    middle, spread = rng.uniform(40, 215, 3), rng.uniform(5, 70)
-    coarse = _bytes(middle + rng.normal(0, spread, (grid[1], grid[0], 3)))
+    middle, spread = rng.uniform(50, 205) + rng.uniform(-45, 45, 3), rng.uniform(5, 60)
+    shades = rng.normal(0, spread, (grid[1], grid[0], int(rng.choice([1, 3]))))
+    coarse = _bytes(middle + shades)
     return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
@@ -331,10 +335,55 @@ def _light(strength: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
     angle, sharpness = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(0, 3.5))
     ramp = (x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.7, 0.7)) * sharpness
     light = 1 - strength * rng.uniform(0, 0.6) / (1 + np.exp(-ramp))
-    glare = np.zeros_like(light)
-    for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.3 else 0):
-        along, across = np.stack([x - rng.uniform(-1, 1), y - rng.uniform(-1, 1)], axis=-1) @ _rotation(
-            rng.uniform(0, np.pi)
-        ) / rng.uniform(0.05, 0.35, 2) @ np.eye(2) if False else (x, y)
-        glare += strength * rng.uniform(40, 220) * np.exp(-(along**2) - across**2)
+    glare = strength * _highlights(x, y, rng)
     return light.astype(np.float32), glare.astype(np.float32)
+
+
+def _highlights(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Levels added by up to three elliptic reflections, mostly none."""
+    glare = np.zeros_like(x)
+    for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.3 else 0):
+        offset = np.stack([x, y], axis=-1) - rng.uniform(-1, 1, 2)
+        scaled = offset @ _rotation(rng.uniform(0, np.pi)) / rng.uniform(0.05, 0.35, 2)
+        glare += rng.uniform(40, 220) * np.exp(-(scaled**2).sum(axis=-1))
+    return glare
+
+
+def _blurred(photo: Floats, strength: float, rng: np.random.Generator) -> Floats:
+    """Defocus of up to 0.7 % of the long side, and motion of up to 2.5 % in some."""
+    long_side = max(photo.shape)
+    sigma = strength * 0.007 * long_side * rng.beta(1, 3)
+    if sigma > 0.3:
+        photo = np.asarray(cv2.GaussianBlur(photo, (0, 0), sigma), np.float32)
+    length = strength * 0.025 * long_side * rng.random() if rng.random() < 0.25 else 0.0
+    return _smeared(photo, int(length), rng) if length >= 2 else photo
+
+
+def _smeared(photo: Floats, length: int, rng: np.random.Generator) -> Floats:
+    kernel = np.zeros((2 * length + 1, 2 * length + 1), np.float32)
+    angle = rng.uniform(0, np.pi)
+    x, y = round(length * np.cos(angle) / 2), round(length * np.sin(angle) / 2)
+    cv2.line(kernel, (length - x, length - y), (length + x, length + y), 1.0)
+    return np.asarray(cv2.filter2D(photo, -1, kernel / kernel.sum()), np.float32)
+
+
+def _coarsened(photo: Floats, strength: float, rng: np.random.Generator) -> Floats:
+    """Scaled down by up to 2.5 and up again, in some."""
+    factor = 1 + strength * rng.uniform(0, 1.5) if rng.random() < 0.3 else 1.0
+    if factor < 1.05:
+        return photo
+    size = photo.shape[1], photo.shape[0]
+    small = cv2.resize(photo, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, size), np.float32)
+
+
+def _recompress(photo: Picture, quality: tuple[int, int], rng: np.random.Generator) -> Picture:
+    level = int(rng.integers(quality[0], quality[1] + 1))
+    _, encoded = cv2.imencode(".jpg", photo[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, level])
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)
+
+
+def _bytes(values: npt.NDArray[np.floating]) -> Picture:
+    return values.round().clip(0, 255).astype(np.uint8)

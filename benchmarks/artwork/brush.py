@@ -23,7 +23,7 @@ class Brush:
 
 BROAD = Brush(width=13, steps=7, strokes=1800, jitter=16)
 MIDDLE = Brush(width=6, steps=6, strokes=4500, jitter=15)
-FINE = Brush(width=3, steps=4, strokes=7000, jitter=13)
+FINE = Brush(width=3, steps=3, strokes=15000, jitter=13)
 OILS = (BROAD, MIDDLE, FINE)
 GOUACHE = (MIDDLE, FINE)
 
@@ -63,7 +63,8 @@ def swirling(canvas: Canvas, centres: list[tuple[float, float, float]]) -> Field
         pull = np.exp(-(away_x**2 + away_y**2) / reach**2) * 4 / reach
         across -= away_y * pull
         down += away_x * pull
-    return np.arctan2(down, across)
+    directions: Field = np.arctan2(down, across)
+    return directions
 
 
 def _stroke_over(
@@ -81,9 +82,7 @@ def _stroke_over(
         pen.line((path - offset).ravel().tolist(), fill=bristle, width=max(1, brush.width // 4))
 
 
-def _paths(
-    directions: Field, brush: Brush, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
+def _paths(directions: Field, brush: Brush, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """The points of every stroke, [stroke, step, xy], in pixels inside the sheet."""
     height, width = directions.shape
     limit = np.array([width - 1, height - 1], float)
@@ -108,4 +107,5 @@ def _relief(pixels: Field, weave: Field) -> Picture:
     slope = np.zeros_like(height)
     slope[1:, 1:] = (height[1:, 1:] - height[:-1, :-1]) * 0.22
     lit = pixels + (np.clip(slope, -22, 22) + weave)[..., None]
-    return np.clip(lit, 0, 255).astype(np.uint8)
+    picture: Picture = np.clip(lit, 0, 255).astype(np.uint8)
+    return picture

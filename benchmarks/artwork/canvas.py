@@ -221,9 +221,13 @@ def _typeset(text: str, weight: float) -> Image.Image:
     """A mask that holds the text and nothing around it, with strokes fattened by the weight."""
     font = ImageFont.load_default(size=_TYPE_SIZE)
     fat = round(weight * _TYPE_SIZE)
-    left, top, right, bottom = font.getbbox(text, stroke_width=fat)
-    mask = Image.new("L", (math.ceil(right - left), math.ceil(bottom - top)))
-    ImageDraw.Draw(mask).text((-left, -top), text, fill=255, font=font, stroke_width=fat)
+    advances = [font.getlength(letter) + 1.4 * fat for letter in text]
+    mask = Image.new("L", (math.ceil(sum(advances)) + _TYPE_SIZE, 2 * _TYPE_SIZE))
+    pen = ImageDraw.Draw(mask)
+    x = _TYPE_SIZE / 2
+    for letter, advance in zip(text, advances, strict=True):
+        pen.text((x, _TYPE_SIZE / 4), letter, fill=255, font=font, stroke_width=fat)
+        x += advance
     return mask.crop(mask.getbbox())
 
 

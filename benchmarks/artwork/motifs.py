@@ -159,7 +159,9 @@ def vessel(
 
 def fruit(canvas: Canvas, x: float, y: float, radius: float, ink: Colour, leaf: Colour) -> None:
     """A round fruit with light, shade and a leaf."""
-    canvas.ellipse(x + radius * 0.3, y + radius * 0.9, radius * 1.2, radius * 0.25, mix(ink, (0, 0, 0), 0.7))
+    canvas.ellipse(
+        x + radius * 0.3, y + radius * 0.9, radius * 1.2, radius * 0.25, mix(ink, (0, 0, 0), 0.7)
+    )
     canvas.disc(x, y, radius, mix(ink, (0, 0, 0), 0.35))
     canvas.disc(x - radius * 0.1, y - radius * 0.1, radius * 0.86, ink)
     canvas.disc(x - radius * 0.3, y - radius * 0.35, radius * 0.4, mix(ink, (255, 255, 255), 0.35))
@@ -189,25 +191,38 @@ class Face:
     turned: bool
 
 
-def portrait(
-    canvas: Canvas, x: float, y: float, size: float, palette: Palette, face: Face
-) -> None:
+def portrait(canvas: Canvas, x: float, y: float, size: float, palette: Palette, face: Face) -> None:
     """A head and shoulders from plain shapes, half in light and half in shade."""
     skin = mix(palette.bright, palette.light, 0.35)
     shade = mix(palette.warm, palette.dark, 0.15)
     _hair_behind(canvas, x, y, size, palette, face.hair)
     _shoulders(canvas, x, y, size, palette)
-    canvas.polygon([(x - size * 0.2, y), (x + size * 0.2, y), (x + size * 0.24, y + size * 0.85), (x - size * 0.24, y + size * 0.85)], shade)
+    canvas.polygon(
+        [
+            (x - size * 0.2, y),
+            (x + size * 0.2, y),
+            (x + size * 0.24, y + size * 0.85),
+            (x - size * 0.24, y + size * 0.85),
+        ],
+        shade,
+    )
     canvas.ellipse(x, y, size * 0.48, size * 0.64, skin)
     side = (90, 270) if face.turned else (-90, 90)
-    half = [(x + size * 0.48 * math.cos(math.radians(a)), y + size * 0.64 * math.sin(math.radians(a))) for a in np.linspace(*side, 30)]
+    half = [
+        (x + size * 0.48 * math.cos(math.radians(a)), y + size * 0.64 * math.sin(math.radians(a)))
+        for a in np.linspace(*side, 30)
+    ]
     canvas.polygon([*half, (x + size * 0.06, y), (x - size * 0.03, y + size * 0.2)], shade)
     _features(canvas, x, y, size, palette)
     _hair_before(canvas, x, y, size, palette, face.hair)
     if face.glasses:
         for side_x in (x - size * 0.2, x + size * 0.2):
             canvas.ring(side_x, y - size * 0.05, size * 0.17, size * 0.035, palette.dark)
-        canvas.line([(x - size * 0.05, y - size * 0.06), (x + size * 0.05, y - size * 0.06)], size * 0.03, palette.dark)
+        canvas.line(
+            [(x - size * 0.05, y - size * 0.06), (x + size * 0.05, y - size * 0.06)],
+            size * 0.03,
+            palette.dark,
+        )
     if face.earrings:
         for side_x in (x - size * 0.48, x + size * 0.48):
             canvas.polygon(regular(side_x, y + size * 0.34, size * 0.14, 4), palette.bright)
@@ -217,15 +232,31 @@ def portrait(
 def _features(canvas: Canvas, x: float, y: float, size: float, palette: Palette) -> None:
     for side in (-1, 1):
         eye_x, eye_y = x + side * size * 0.2, y - size * 0.05
-        canvas.polygon(petal(eye_x - size * 0.13, eye_y, size * 0.26, size * 0.13, 0), palette.light)
+        canvas.polygon(
+            petal(eye_x - size * 0.13, eye_y, size * 0.26, size * 0.13, 0), palette.light
+        )
         canvas.disc(eye_x, eye_y, size * 0.055, palette.cool)
         canvas.disc(eye_x, eye_y, size * 0.028, palette.dark)
-        brow = [(eye_x - size * 0.14, eye_y - size * 0.11), (eye_x, eye_y - size * 0.16), (eye_x + size * 0.14, eye_y - size * 0.11)]
+        brow = [
+            (eye_x - size * 0.14, eye_y - size * 0.11),
+            (eye_x, eye_y - size * 0.16),
+            (eye_x + size * 0.14, eye_y - size * 0.11),
+        ]
         canvas.line(brow, size * 0.035, palette.dark)
-    nose = [(x - size * 0.03, y - size * 0.05), (x + size * 0.07, y + size * 0.2), (x - size * 0.05, y + size * 0.22)]
+    nose = [
+        (x - size * 0.03, y - size * 0.05),
+        (x + size * 0.07, y + size * 0.2),
+        (x - size * 0.05, y + size * 0.22),
+    ]
     canvas.line(nose, size * 0.02, palette.dark)
-    canvas.polygon(petal(x - size * 0.17, y + size * 0.37, size * 0.34, size * 0.13, 0), palette.warm)
-    canvas.line([(x - size * 0.16, y + size * 0.37), (x + size * 0.16, y + size * 0.37)], size * 0.015, palette.dark)
+    canvas.polygon(
+        petal(x - size * 0.17, y + size * 0.37, size * 0.34, size * 0.13, 0), palette.warm
+    )
+    canvas.line(
+        [(x - size * 0.16, y + size * 0.37), (x + size * 0.16, y + size * 0.37)],
+        size * 0.015,
+        palette.dark,
+    )
 
 
 def _shoulders(canvas: Canvas, x: float, y: float, size: float, palette: Palette) -> None:
@@ -243,7 +274,9 @@ def _hair_behind(
     elif style == "curls":
         for curl_x, curl_y in regular(x, y - size * 0.12, size * 0.58, 13):
             canvas.disc(curl_x, curl_y, size * 0.24, palette.dark)
-            canvas.ring(curl_x, curl_y, size * 0.13, size * 0.025, mix(palette.dark, palette.warm, 0.5))
+            canvas.ring(
+                curl_x, curl_y, size * 0.13, size * 0.025, mix(palette.dark, palette.warm, 0.5)
+            )
     else:
         canvas.ellipse(x, y - size * 0.12, size * 0.54, size * 0.62, palette.dark)
 
@@ -256,7 +289,13 @@ def _hair_before(
         canvas.box(x - size * 0.48, y - size * 0.95, x + size * 0.48, y - size * 0.4, palette.dark)
         canvas.box(x - size * 0.48, y - size * 0.58, x + size * 0.48, y - size * 0.45, palette.warm)
     elif style == "long":
-        canvas.polygon(petal(x - size * 0.05, y - size * 0.68, size * 0.75, size * 0.3, 2.3), palette.dark)
-        canvas.polygon(petal(x - size * 0.05, y - size * 0.68, size * 0.75, size * 0.3, 0.85), palette.dark)
+        canvas.polygon(
+            petal(x - size * 0.05, y - size * 0.68, size * 0.75, size * 0.3, 2.3), palette.dark
+        )
+        canvas.polygon(
+            petal(x - size * 0.05, y - size * 0.68, size * 0.75, size * 0.3, 0.85), palette.dark
+        )
     else:
-        canvas.polygon(petal(x - size * 0.48, y - size * 0.42, size * 0.96, size * 0.34, -0.1), palette.dark)
+        canvas.polygon(
+            petal(x - size * 0.48, y - size * 0.42, size * 0.96, size * 0.34, -0.1), palette.dark
+        )

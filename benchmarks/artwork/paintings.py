@@ -62,7 +62,9 @@ def rough_sea(brief: Brief) -> Picture:
     return painted(canvas, brief.rng, wandering(canvas, brief.rng, -0.2, 0.9, 6))
 
 
-def _breakers(brief: Brief, canvas: Canvas, level: float, size: float, ink: tuple[int, int, int]) -> None:
+def _breakers(
+    brief: Brief, canvas: Canvas, level: float, size: float, ink: tuple[int, int, int]
+) -> None:
     phase, length = brief.between(0, 1), size * 5
     xs = np.linspace(-0.01, 1.01, 240)
     turn = (xs / length + phase) % 1
@@ -73,15 +75,32 @@ def _breakers(brief: Brief, canvas: Canvas, level: float, size: float, ink: tupl
     canvas.polygon([*line, *reversed(foam)], mix(ink, (255, 255, 255), 0.75))
     for _ in range(24):
         x, y = brief.between(0, 1), level + brief.between(0, size * 1.5)
-        canvas.line([(x, y), (x + size, y + size * 0.2)], size * 0.07, mix(ink, (255, 255, 255), 0.35))
+        canvas.line(
+            [(x, y), (x + size, y + size * 0.2)], size * 0.07, mix(ink, (255, 255, 255), 0.35)
+        )
 
 
 def _boat(canvas: Canvas, x: float, y: float, size: float, brief: Brief) -> None:
     inks = brief.palette
     canvas.line([(x, y), (x, y - size)], 0.008, inks.dark)
-    canvas.polygon([(x + 0.01, y - size), (x + size * 0.5, y - size * 0.15), (x + 0.01, y - size * 0.15)], inks.warm)
-    canvas.polygon([(x - 0.01, y - size * 0.85), (x - size * 0.35, y - size * 0.15), (x - 0.01, y - size * 0.15)], inks.light)
-    hull = [(x - size * 0.45, y - size * 0.1), (x + size * 0.5, y - size * 0.1), (x + size * 0.35, y + size * 0.1), (x - size * 0.3, y + size * 0.1)]
+    canvas.polygon(
+        [(x + 0.01, y - size), (x + size * 0.5, y - size * 0.15), (x + 0.01, y - size * 0.15)],
+        inks.warm,
+    )
+    canvas.polygon(
+        [
+            (x - 0.01, y - size * 0.85),
+            (x - size * 0.35, y - size * 0.15),
+            (x - 0.01, y - size * 0.15),
+        ],
+        inks.light,
+    )
+    hull = [
+        (x - size * 0.45, y - size * 0.1),
+        (x + size * 0.5, y - size * 0.1),
+        (x + size * 0.35, y + size * 0.1),
+        (x - size * 0.3, y + size * 0.1),
+    ]
     canvas.polygon(hull, inks.dark)
 
 
@@ -95,8 +114,12 @@ def still_life(brief: Brief) -> Picture:
     _cloth(canvas, table + 0.05, brief)
     places = brief.rng.permutation([0.2, 0.46, 0.74])
     motifs.vessel(canvas, places[0], 0.63, (0.27, 0.42), (inks.cool, inks.dark), 0.62)
-    motifs.vessel(canvas, places[1], 0.61, (0.15, 0.5), (mix(inks.dark, inks.mid, 0.4), inks.dark), 0.85)
-    motifs.vessel(canvas, places[2], 0.64, (0.3, 0.2), (inks.light, inks.mid), 0.3)
+    motifs.vessel(
+        canvas, places[1], 0.61, (0.15, 0.5), (mix(inks.dark, inks.mid, 0.4), inks.dark), 0.85
+    )
+    motifs.vessel(
+        canvas, places[2], 0.64, (0.3, 0.2), (mix(inks.light, inks.mid, 0.3), inks.dark), 0.3
+    )
     for _ in range(9):
         x, y = brief.between(0.08, 0.92), brief.between(0.58, 0.72)
         ink = (inks.warm, inks.bright, mix(inks.warm, inks.bright, 0.5))[brief.whole(0, 2)]
@@ -119,21 +142,31 @@ def _cloth(canvas: Canvas, top: float, brief: Brief) -> None:
 def bouquet(brief: Brief) -> Picture:
     """A full bunch of flowers in a patterned vase."""
     canvas, inks = brief.sheet(600, 800), brief.palette
-    canvas.cover(canvas.gradient(mix(inks.mid, inks.light, 0.3), mix(inks.dark, inks.mid, 0.5), True))
+    canvas.cover(
+        canvas.gradient(mix(inks.mid, inks.light, 0.3), mix(inks.dark, inks.mid, 0.5), True)
+    )
     canvas.box(0, 1.12, 1, canvas.bottom, mix(inks.dark, inks.warm, 0.3))
     motifs.vessel(canvas, 0.5, 1.22, (0.42, 0.42), (inks.cool, inks.dark), 0.55)
     for k in range(9):
         canvas.polygon(motifs.regular(0.34 + k * 0.04, 1.04, 0.02, 4), inks.bright)
     for _ in range(60):
         angle = brief.between(math.pi * 1.05, math.pi * 1.95)
-        leaf = mix(mix(inks.mid, inks.dark, 0.4), inks.bright, brief.between(0, 0.3))
+        leaf = mix((38, 84, 52), (150, 176, 84), brief.between(0, 0.9))
         start = (0.5 + 0.2 * math.cos(angle), 0.75 + 0.2 * math.sin(angle))
-        canvas.polygon(motifs.petal(*start, brief.between(0.2, 0.4), 0.08, angle + brief.between(-0.4, 0.4)), leaf)
+        canvas.polygon(
+            motifs.petal(*start, brief.between(0.25, 0.45), 0.1, angle + brief.between(-0.5, 0.5)),
+            leaf,
+        )
     for k in range(19):
         reach, angle = 0.36 * math.sqrt((k + 0.5) / 19), k * 2.4 + brief.between(-0.3, 0.3)
         heart = (0.5 + reach * 1.05 * math.cos(angle), 0.46 + reach * 1.1 * math.sin(angle))
-        pair = [(inks.warm, inks.bright), (inks.light, inks.warm), (inks.bright, inks.dark), (inks.cool, inks.light)][k % 4]
-        motifs.flower(brief, canvas, *heart, brief.between(0.075, 0.125), pair)
+        pair = [
+            (inks.warm, inks.bright),
+            (inks.light, inks.warm),
+            (inks.bright, inks.dark),
+            (inks.cool, inks.light),
+        ][k % 4]
+        motifs.flower(brief, canvas, *heart, brief.between(0.09, 0.14), pair)
     return painted(canvas, brief.rng, None, GOUACHE)
 
 
@@ -141,22 +174,45 @@ def starry_valley(brief: Brief) -> Picture:
     """Whirling lights in a night sky over a village and cypresses."""
     canvas, inks = brief.sheet(800, 640), brief.palette
     canvas.cover(canvas.gradient(mix(inks.dark, inks.cool, 0.3), mix(inks.cool, inks.mid, 0.4)))
-    whirls = [(0.1 + 0.27 * k + brief.between(0, 0.12), brief.between(0.08, 0.36), brief.between(0.09, 0.16)) for k in range(4)]
+    whirls = [
+        (
+            0.1 + 0.27 * k + brief.between(0, 0.12),
+            brief.between(0.08, 0.36),
+            brief.between(0.09, 0.16),
+        )
+        for k in range(4)
+    ]
     for x, y, reach in whirls:
         for turn in range(5):
-            ink = mix(inks.bright, inks.cool, turn / 5) if turn % 2 == 0 else mix(inks.light, inks.cool, 0.4)
+            ink = (
+                mix(inks.bright, inks.cool, turn / 5)
+                if turn % 2 == 0
+                else mix(inks.light, inks.cool, 0.4)
+            )
             canvas.ring(x, y, reach * (0.3 + 0.2 * turn), reach * 0.09, ink)
         canvas.disc(x, y, reach * 0.25, inks.bright)
     for _ in range(160):
         x, y = brief.between(0, 1), brief.between(0, 0.5)
-        canvas.line([(x, y), (x + 0.05, y + brief.between(-0.02, 0.02))], 0.006, mix(inks.cool, inks.light, brief.between(0, 0.7)))
-    for depth, ink in enumerate(ramp(mix(inks.cool, inks.dark, 0.3), mix(inks.dark, inks.cool, 0.1), 3)):
+        canvas.line(
+            [(x, y), (x + 0.05, y + brief.between(-0.02, 0.02))],
+            0.006,
+            mix(inks.cool, inks.light, brief.between(0, 0.7)),
+        )
+    for depth, ink in enumerate(
+        ramp(mix(inks.cool, inks.dark, 0.3), mix(inks.dark, inks.cool, 0.1), 3)
+    ):
         motifs.fill_below(canvas, motifs.hill(brief, 0.52 + 0.06 * depth, 0.04), ink)
-    for _ in range(11):
-        _cottage(brief, canvas, brief.between(0.2, 0.9), brief.between(0.62, 0.74), 0.07)
+    for k in range(12):
+        foot = 0.62 + 0.012 * k
+        _cottage(brief, canvas, brief.between(0.2, 0.88), foot, 0.07 + 0.004 * k)
     trunk = brief.between(0.08, 0.16)
     for k in range(7):
-        canvas.polygon(motifs.petal(trunk + 0.012 * (k - 3), 0.8, 0.62 - 0.05 * abs(k - 3), 0.08, -1.6 + 0.03 * (k - 3)), mix(inks.dark, inks.mid, 0.06 * k))
+        canvas.polygon(
+            motifs.petal(
+                trunk + 0.012 * (k - 3), 0.8, 0.62 - 0.05 * abs(k - 3), 0.08, -1.6 + 0.03 * (k - 3)
+            ),
+            mix(inks.dark, inks.mid, 0.06 * k),
+        )
     return painted(canvas, brief.rng, swirling(canvas, whirls))
 
 
@@ -164,7 +220,14 @@ def _cottage(brief: Brief, canvas: Canvas, x: float, foot: float, size: float) -
     inks = brief.palette
     wall = mix(inks.cool, inks.light, brief.between(0.1, 0.6))
     canvas.box(x, foot - size * 0.6, x + size, foot, wall)
-    canvas.polygon([(x - size * 0.1, foot - size * 0.6), (x + size * 0.5, foot - size * 1.1), (x + size * 1.1, foot - size * 0.6)], inks.warm)
+    canvas.polygon(
+        [
+            (x - size * 0.1, foot - size * 0.6),
+            (x + size * 0.5, foot - size * 1.1),
+            (x + size * 1.1, foot - size * 0.6),
+        ],
+        inks.warm,
+    )
     canvas.box(x + size * 0.2, foot - size * 0.45, x + size * 0.4, foot - size * 0.2, inks.bright)
     canvas.box(x + size * 0.6, foot - size * 0.45, x + size * 0.8, foot - size * 0.2, inks.bright)
 
@@ -183,30 +246,52 @@ def birches(brief: Brief) -> Picture:
             _birch(brief, canvas, x, 0.92 + 0.14 * depth, 0.02 + 0.018 * depth)
         for _ in range(110):
             x, y = brief.between(0, 1), brief.between(0, 0.5)
-            canvas.disc(x, y, brief.between(0.006, 0.018), mix(inks.warm, inks.bright, brief.between(0, 1)))
+            canvas.disc(
+                x, y, brief.between(0.006, 0.018), mix(inks.warm, inks.bright, brief.between(0, 1))
+            )
     for _ in range(260):
         x, y = brief.between(0, 1), brief.between(0.95, canvas.bottom)
-        canvas.ellipse(x, y, 0.022, 0.008, mix(inks.dark, inks.accents[brief.whole(0, 3)], brief.between(0.1, 1)))
+        canvas.ellipse(
+            x,
+            y,
+            0.022,
+            0.008,
+            mix(inks.dark, inks.accents[brief.whole(0, 3)], brief.between(0.1, 1)),
+        )
     return painted(canvas, brief.rng, wandering(canvas, brief.rng, 1.5, 0.7), GOUACHE)
 
 
 def _birch(brief: Brief, canvas: Canvas, x: float, foot: float, width: float) -> None:
     inks, lean = brief.palette, brief.between(-0.06, 0.06)
     canvas.line([(x, foot), (x + lean, -0.02)], width, mix(inks.light, inks.cool, 0.12))
-    canvas.line([(x + width * 0.3, foot), (x + lean + width * 0.3, -0.02)], width * 0.35, mix(inks.light, inks.dark, 0.5))
+    canvas.line(
+        [(x + width * 0.3, foot), (x + lean + width * 0.3, -0.02)],
+        width * 0.35,
+        mix(inks.light, inks.dark, 0.5),
+    )
     for _ in range(16):
         y = brief.between(0, foot)
         mark = x + lean * (1 - y / foot) - width / 2
-        canvas.line([(mark, y), (mark + width * brief.between(0.3, 0.9), y + 0.006)], width * 0.16, inks.dark)
+        canvas.line(
+            [(mark, y), (mark + width * brief.between(0.3, 0.9), y + 0.006)],
+            width * 0.16,
+            inks.dark,
+        )
     for side in (-1, 1):
         y = brief.between(0.15, 0.5)
-        canvas.line([(x + lean / 2, y), (x + side * brief.between(0.08, 0.2), y - 0.2)], width * 0.25, mix(inks.light, inks.dark, 0.4))
+        canvas.line(
+            [(x + lean / 2, y), (x + side * brief.between(0.08, 0.2), y - 0.2)],
+            width * 0.25,
+            mix(inks.light, inks.dark, 0.4),
+        )
 
 
 def hill_town(brief: Brief) -> Picture:
     """Gabled houses stacked up a hill about a church tower."""
     canvas, inks = brief.sheet(700, 700), brief.palette
-    canvas.cover(canvas.gradient(mix(inks.cool, inks.light, 0.3), mix(inks.bright, inks.light, 0.4)))
+    canvas.cover(
+        canvas.gradient(mix(inks.cool, inks.light, 0.3), mix(inks.bright, inks.light, 0.4))
+    )
     canvas.disc(brief.between(0.1, 0.3), 0.15, 0.07, inks.bright)
     motifs.fill_below(canvas, motifs.ridge(brief, 0.45, 0.12), mix(inks.cool, inks.mid, 0.4))
     church = brief.between(0.4, 0.65)
@@ -220,7 +305,9 @@ def hill_town(brief: Brief) -> Picture:
             _house(brief, canvas, float(x), level + brief.between(-0.02, 0.02), size)
     for _ in range(24):
         x, y = brief.between(0, 1), brief.between(0.6, 1.02)
-        canvas.disc(x, y, brief.between(0.02, 0.045), mix(inks.mid, inks.dark, brief.between(0.1, 0.6)))
+        canvas.disc(
+            x, y, brief.between(0.02, 0.045), mix(inks.mid, inks.dark, brief.between(0.1, 0.6))
+        )
     return painted(canvas, brief.rng, wandering(canvas, brief.rng, 1.2, 0.6), GOUACHE)
 
 
@@ -230,7 +317,9 @@ def _house(brief: Brief, canvas: Canvas, x: float, top: float, size: float) -> N
     roof = mix(inks.warm, inks.dark, brief.between(0, 0.5))
     canvas.box(x, top, x + size, top + height + 0.1, wall)
     canvas.box(x + size * 0.8, top, x + size, top + height + 0.1, mix(wall, inks.dark, 0.3))
-    canvas.polygon([(x - 0.01, top), (x + size / 2, top - size * 0.5), (x + size + 0.01, top)], roof)
+    canvas.polygon(
+        [(x - 0.01, top), (x + size / 2, top - size * 0.5), (x + size + 0.01, top)], roof
+    )
     for column in (0.15, 0.48):
         for row in (0.2, 0.65):
             left, up = x + size * column, top + size * row
@@ -243,8 +332,12 @@ def sitter(brief: Brief) -> Picture:
     canvas.cover(canvas.gradient(mix(inks.mid, inks.dark, 0.5), mix(inks.cool, inks.dark, 0.2)))
     for _ in range(34):
         x, y = brief.between(0, 1), brief.between(0, 1.25)
-        shard = motifs.regular(x, y, brief.between(0.08, 0.2), brief.whole(3, 5), brief.between(0, 3))
-        canvas.polygon(shard, mix(inks.accents[brief.whole(0, 3)], inks.dark, brief.between(0.1, 0.6)))
+        shard = motifs.regular(
+            x, y, brief.between(0.08, 0.2), brief.whole(3, 5), brief.between(0, 3)
+        )
+        canvas.polygon(
+            shard, mix(inks.accents[brief.whole(0, 3)], inks.dark, brief.between(0.1, 0.6))
+        )
     styles = ("long", "hat", "curls", "short")
     face = motifs.Face(styles[brief.whole(0, 3)], brief.heads(), brief.heads(), brief.heads())
     motifs.portrait(canvas, 0.5 + brief.between(-0.06, 0.06), 0.55, 0.38, inks, face)
@@ -253,12 +346,12 @@ def sitter(brief: Brief) -> Picture:
 
 
 RECIPES = (
-    Recipe(mountain_lake, ("Still Water", "The Far Range"), ("harbour", "dusk")),
-    Recipe(bouquet, ("Garden in a Blue Vase", "Late Summer"), ("berry", "coast")),
-    Recipe(starry_valley, ("Valley at Midnight", "Nine Windows"), ("night", "neon")),
-    Recipe(still_life, ("Jug, Bottle, Oranges", "Kitchen Table"), ("earth", "lagoon")),
-    Recipe(rough_sea, ("Off the Cape", "Homeward"), ("coast", "night")),
-    Recipe(birches, ("October Birches", "The Yellow Wood"), ("earth", "meadow")),
-    Recipe(hill_town, ("Town on a Hill", "Market Day"), ("lagoon", "dusk")),
-    Recipe(sitter, ("The Reader", "Woman in Green"), ("meadow", "harbour")),
+    Recipe(mountain_lake, ("Still Water",), ("harbour",)),
+    Recipe(bouquet, ("Bunch in a Plum Vase",), ("berry",)),
+    Recipe(starry_valley, ("Valley at Midnight",), ("night",)),
+    Recipe(still_life, ("Jug, Bottle, Oranges",), ("earth",)),
+    Recipe(rough_sea, ("Off the Cape",), ("coast",)),
+    Recipe(birches, ("October Birches",), ("earth",)),
+    Recipe(hill_town, ("Town on a Hill",), ("lagoon",)),
+    Recipe(sitter, ("The Reader", "Cut Paper Portrait"), ("meadow", "harbour")),
 )

@@ -1,7 +1,7 @@
 """Client of ImageLink: recognises printed pictures in photos."""
 
 from imagelink._async_client import AsyncClient
-from imagelink._calls import Image
+from imagelink._calls import ImageSource
 from imagelink._client import Client
 from imagelink.errors import (
     AlreadyExists,
@@ -38,8 +38,8 @@ __all__ = [
     "DeadlineExceeded",
     "Evidence",
     "FieldViolation",
-    "Image",
     "ImageLinkError",
+    "ImageSource",
     "InvalidArgument",
     "Match",
     "NoMatchReason",

@@ -17,7 +17,7 @@ from imagelink._conversions import Page
 from imagelink.types import ApiKey, Publisher, Reference, Role, ScanResult, Written
 from imagelink.v1 import gallery_pb2, publisher_pb2, recognition_pb2
 
-Image: TypeAlias = bytes | str | os.PathLike[str]
+ImageSource: TypeAlias = bytes | str | os.PathLike[str]
 """An encoded image: its bytes, or the path of its file."""
 
 Answer = TypeVar("Answer", bound=Message)
@@ -119,7 +119,7 @@ METHODS: tuple[Method[Any, Any], ...] = (
 )
 
 
-def read_image(image: Image) -> bytes:
+def read_image(image: ImageSource) -> bytes:
     """The bytes of an image, from its file where a path is given."""
     return image if isinstance(image, bytes) else Path(image).read_bytes()
 
@@ -236,9 +236,7 @@ def delete_publisher(publisher: str) -> Call[int]:
     return Call(DELETE_PUBLISHER, request)
 
 
-def create_api_key(
-    publisher: str, role: Role | str, display_name: str
-) -> Call[tuple[ApiKey, str]]:
+def create_api_key(publisher: str, role: Role | str, display_name: str) -> Call[tuple[ApiKey, str]]:
     """Creates an API key of a publisher."""
     value = publisher_pb2.Role.Value(f"ROLE_{Role(role).name}")
     request = publisher_pb2.CreateApiKeyRequest(

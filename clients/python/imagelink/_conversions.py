@@ -1,5 +1,6 @@
 """From protobuf messages to the client's types."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -28,9 +29,7 @@ def scan_result(message: recognition_pb2.ScanResponse) -> types.ScanResult:
         model_version=message.model_version,
         gallery_version=message.gallery_version,
         scan_id=message.scan_id,
-        timings={
-            timing.stage: timing.duration.ToNanoseconds() / 1e9 for timing in message.timings
-        },
+        timings={timing.stage: timing.duration.ToNanoseconds() / 1e9 for timing in message.timings},
     )
 
 
@@ -160,5 +159,5 @@ def _time(timestamp: Timestamp) -> datetime:
     return timestamp.ToDatetime(tzinfo=UTC)
 
 
-def _enum_name(items: list[tuple[str, int]], value: int) -> str:
+def _enum_name(items: Sequence[tuple[str, int]], value: int) -> str:
     return next((name for name, number in items if number == value), "")

@@ -1,0 +1,81 @@
+"""The options before every command, and the connection that they describe."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, NoReturn
+
+import typer
+
+from imagelink._client import Client
+from imagelink.errors import DeadlineExceeded, ImageLinkError, Unavailable
+
+app = typer.Typer(
+    help="Registers printed pictures and recognises them in photos.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach the server."""
+
+    target: str
+    key: str = field(repr=False)
+    tls: bool
+    timeout: float
+
+
+@app.callback()
+def main(
+    ctx: typer.Context,
+    target: Annotated[
+        str, typer.Option(envvar="IMAGELINK_TARGET", help="The server's host:port.")
+    ] = "localhost:9000",
+    key: Annotated[
+        str,
+        typer.Option(
+            envvar="IMAGELINK_KEY",
+            show_default=False,
+            help="The API key; the variable keeps it out of the shell's history.",
+        ),
+    ] = "",
+    tls: Annotated[bool, typer.Option("--tls", envvar="IMAGELINK_TLS", help="Use TLS.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that a call may take.")] = 30.0,
+) -> None:
+    """Registers printed pictures and recognises them in photos."""
+    ctx.obj = Connection(target, key.strip(), tls, timeout)
+
+
+@contextmanager
+def connected(ctx: typer.Context) -> Iterator[Client]:
+    """A client for the command; its errors end the command with one sentence."""
+    connection: Connection = ctx.obj
+    if not connection.key:
+        fail("There is no API key: set IMAGELINK_KEY or give --key.")
+    try:
+        with Client(
+            connection.target, key=connection.key, tls=connection.tls, timeout=connection.timeout
+        ) as client:
+            yield client
+    except (ImageLinkError, OSError, ValueError) as error:
+        fail(explain(error, connection))
+
+
+def explain(error: Exception, connection: Connection) -> str:
+    """An error in one sentence for people."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, Unavailable) and not error.reason:
+        return f"The server at {connection.target} cannot be reached: check --target and --tls."
+    if isinstance(error, DeadlineExceeded) and not error.reason:
+        return f"The server gave no answer within {connection.timeout:g} s: try a longer --timeout."
+    return " ".join(str(error).split())
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with a sentence on stderr and exit code 1."""
+    print(message, file=sys.stderr)
+    raise typer.Exit(1)

@@ -1,0 +1,104 @@
+"""``imagelink publisher``: manages publishers, with an operator's key."""
+
+from typing import Annotated, Any
+
+import typer
+
+from imagelink.cli._app import connected
+from imagelink.cli._output import Json, moment, print_fields, print_json, print_table
+from imagelink.types import Publisher
+
+app = typer.Typer(help="Manage publishers (with an operator's key).", no_args_is_help=True)
+
+PublisherId = Annotated[str, typer.Argument(metavar="PUBLISHER", help="The publisher's id.")]
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    publisher: PublisherId,
+    display_name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    false_accept_budget: Annotated[
+        float | None, typer.Option(help="Share of foreign photos that may be matched.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Create a publisher."""
+    with connected(ctx) as client:
+        created = client.create_publisher(
+            publisher, display_name=display_name, false_accept_budget=false_accept_budget
+        )
+    _print(created, json)
+
+
+@app.command("list")
+def list_all(ctx: typer.Context, json: Json = False) -> None:
+    """List all publishers."""
+    with connected(ctx) as client:
+        publishers = list(client.list_publishers())
+    if json:
+        for publisher in publishers:
+            print_json(publisher)
+        return
+    print_table(
+        ("publisher", "name", "state", "gallery version"),
+        ((each.id, each.display_name, _state(each), each.gallery_version) for each in publishers),
+    )
+
+
+@app.command()
+def show(ctx: typer.Context, publisher: PublisherId, json: Json = False) -> None:
+    """Show a publisher."""
+    with connected(ctx) as client:
+        found = client.get_publisher(publisher)
+    _print(found, json)
+
+
+@app.command()
+def suspend(ctx: typer.Context, publisher: PublisherId, json: Json = False) -> None:
+    """Refuse a publisher's keys until it is resumed."""
+    _update(ctx, publisher, json, suspended=True)
+
+
+@app.command()
+def resume(ctx: typer.Context, publisher: PublisherId, json: Json = False) -> None:
+    """Accept a suspended publisher's keys again."""
+    _update(ctx, publisher, json, suspended=False)
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    publisher: PublisherId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a publisher with its keys, references and images."""
+    if not yes:
+        typer.confirm(f"Delete {publisher} and all of its references?", abort=True, err=True)
+    with connected(ctx) as client:
+        count = client.delete_publisher(publisher)
+    print(f"Deleted {publisher} with {count} references.")
+
+
+def _update(ctx: typer.Context, publisher: str, json: bool, **changes: Any) -> None:
+    with connected(ctx) as client:
+        updated = client.update_publisher(publisher, **changes)
+    _print(updated, json)
+
+
+def _print(publisher: Publisher, json: bool) -> None:
+    if json:
+        print_json(publisher)
+        return
+    print_fields(
+        publisher=publisher.id,
+        name=publisher.display_name,
+        state=_state(publisher),
+        false_accept_budget=f"{publisher.false_accept_budget:g}",
+        gallery_version=publisher.gallery_version,
+        created=moment(publisher.create_time),
+    )
+
+
+def _state(publisher: Publisher) -> str:
+    return "suspended" if publisher.suspended else "active"

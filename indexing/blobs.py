@@ -1,0 +1,56 @@
+"""The blob store: whole files by key, in a directory, in memory or in S3."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Self
+
+import obstore
+from obstore.store import LocalStore, ObjectStore, from_url
+
+
+def image_key(publisher: str, image_id: str) -> str:
+    """Return the key of a reference image: a publisher's lie under one prefix."""
+    return f"images/{publisher}/{image_id}"
+
+
+class BlobStore:
+    """Files of bytes by key. A key is a relative path with ``/`` between its parts.
+
+    A write is seen whole or not at all, also in a directory (a temporary file, renamed).
+    A directory's writes survive the process; against power loss they are as safe as its
+    file system makes them.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Open ``file:///path`` (made if missing), ``memory://`` or ``s3://bucket/prefix``.
+
+        S3 takes endpoint and credentials from the usual ``AWS_*`` environment variables.
+        Raises ValueError or an error of obstore for another URL.
+        """
+        if url.startswith("file://"):
+            # The clean-up leaves no empty directory behind that still names a publisher.
+            return cls(LocalStore.from_url(url, mkdir=True, automatic_cleanup=True))
+        return cls(from_url(url))
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write ``data``, over what was there."""
+        await obstore.put_async(self._store, key, data)
+
+    async def get(self, key: str) -> bytes:
+        """Return the bytes under ``key``. Raises FileNotFoundError."""
+        result = await obstore.get_async(self._store, key)
+        return bytes(await result.bytes_async())
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete what is under each of ``keys``; one that is not there is no error."""
+        try:
+            await obstore.delete_async(self._store, list(keys))
+        except FileNotFoundError:
+            # A directory stops at the first missing file; S3 does not know this error.
+            for key in keys:
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self._store, key)

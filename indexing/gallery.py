@@ -1,0 +1,376 @@
+"""The galleries in PostgreSQL, the source of truth: the only module that speaks to it.
+
+Every write to a gallery takes its publisher's row lock, gives the gallery its next version
+and appends a change, in one transaction. Database errors are translated here and nowhere
+else: every method raises DatabaseUnavailable where the database does not answer.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.errors import ForeignKeyViolation, UniqueViolation
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool
+
+from indexing import errors
+from indexing import gallery_statements as statements
+from indexing.gallery_records import (
+    ChangedReference,
+    Deleted,
+    GalleryDelta,
+    ImageFeatures,
+    IndexedImage,
+    NewReference,
+    StoredKey,
+    Written,
+)
+from indexing.gallery_statements import Row, fetch_all, fetch_one, to_api_key, to_publisher
+from indexing.queries import QUERIES
+from indexing.reference import ApiKey, Publisher, Reference, Role
+
+__all__ = [
+    "ChangedReference",
+    "Deleted",
+    "GalleryDelta",
+    "GalleryStore",
+    "ImageFeatures",
+    "IndexedImage",
+    "NewReference",
+    "StoredKey",
+    "Written",
+    "open_pool",
+]
+
+LISTEN_RETRY = 1.0
+"""Seconds between attempts to listen again after the database was lost."""
+
+# A peer that vanished without a word is noticed within a minute, not in hours.
+_CONNECTION_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+async def open_pool(
+    dsn: str, max_size: int, *, acquire_timeout: float = 5.0
+) -> AsyncConnectionPool:
+    """Open a pool of at most ``max_size`` connections; the caller closes it.
+
+    A call waits up to ``acquire_timeout`` seconds for a connection. The pool opens while the
+    database is down, and recovers when it comes back. ``GalleryStore.changes`` keeps one
+    connection to itself, so a process that uses it needs at least two.
+    """
+    pool = AsyncConnectionPool(
+        dsn,
+        kwargs=_CONNECTION_OPTIONS,
+        min_size=1,
+        max_size=max_size,
+        timeout=acquire_timeout,
+        # The default of five minutes backs off so far that a pool would stay down for
+        # minutes after the database is up; a pool that gave up tries again on demand.
+        reconnect_timeout=acquire_timeout,
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+    )
+    await pool.open()
+    return pool
+
+
+class GalleryStore:
+    """Publishers, API keys, references and the change log of every gallery."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    # Publishers
+
+    async def create_publisher(
+        self, publisher: str, display_name: str, false_accept_budget: float
+    ) -> Publisher:
+        """Create a publisher with an empty gallery. Raises PublisherAlreadyExists."""
+        async with self._transaction() as connection:
+            try:
+                row = await fetch_one(
+                    connection,
+                    "create_publisher",
+                    id=publisher,
+                    display_name=display_name,
+                    false_accept_budget=false_accept_budget,
+                )
+            except UniqueViolation as error:
+                raise errors.PublisherAlreadyExists(publisher=publisher) from error
+        return to_publisher(row, publisher)
+
+    async def get_publisher(self, publisher: str) -> Publisher:
+        """Return a publisher. Raises PublisherNotFound."""
+        return to_publisher(await self._one("get_publisher", id=publisher), publisher)
+
+    async def list_publishers(self, after_id: str | None, limit: int) -> list[Publisher]:
+        """Return up to ``limit`` publishers by id, those after ``after_id``."""
+        rows = await self._all("list_publishers", after_id=after_id or "", limit=limit)
+        return [Publisher(*row) for row in rows]
+
+    async def publisher_ids(self) -> list[str]:
+        """Return the ids of all publishers, in order."""
+        return [publisher for (publisher,) in await self._all("publisher_ids")]
+
+    async def update_publisher(
+        self,
+        publisher: str,
+        *,
+        display_name: str | None = None,
+        suspended: bool | None = None,
+        false_accept_budget: float | None = None,
+    ) -> Publisher:
+        """Change what is not None; the gallery version stays. Raises PublisherNotFound."""
+        row = await self._one(
+            "update_publisher",
+            id=publisher,
+            display_name=display_name,
+            suspended=suspended,
+            false_accept_budget=false_accept_budget,
+        )
+        return to_publisher(row, publisher)
+
+    async def delete_publisher(self, publisher: str) -> int:
+        """Delete a publisher with all that is its own; return how many references it had.
+
+        Raises PublisherNotFound.
+        """
+        async with self._writing(publisher) as connection:
+            row = await fetch_one(connection, "count_references", publisher=publisher)
+            await connection.execute(QUERIES["delete_publisher"], {"id": publisher})
+        return int(row[0]) if row else 0
+
+    # API keys
+
+    async def create_api_key(
+        self,
+        publisher: str | None,
+        key_id: str,
+        role: Role,
+        secret_sha256: bytes,
+        display_name: str,
+    ) -> ApiKey:
+        """Store a key under the SHA-256 of its secret; no publisher means the operator.
+
+        Raises PublisherNotFound, and FieldInvalid for a key id that exists already.
+        """
+        async with self._transaction() as connection:
+            try:
+                row = await fetch_one(
+                    connection,
+                    "create_api_key",
+                    id=key_id,
+                    publisher=publisher,
+                    role=role.value,
+                    secret_sha256=secret_sha256,
+                    display_name=display_name,
+                )
+            except ForeignKeyViolation as error:
+                raise errors.PublisherNotFound(publisher=publisher) from error
+        if row is None:
+            raise errors.FieldInvalid(field="api_key", problem="its id exists already.")
+        return to_api_key(row)
+
+    async def list_api_keys(self, publisher: str) -> list[ApiKey]:
+        """Return all keys of a publisher by id, revoked ones too. Raises PublisherNotFound."""
+        rows = await self._all("list_api_keys", publisher=publisher)
+        if not rows:
+            await self.get_publisher(publisher)
+        return [to_api_key(row) for row in rows]
+
+    async def revoke_api_key(self, publisher: str | None, key_id: str) -> ApiKey:
+        """Revoke a key; the second time changes nothing. Raises ApiKeyNotFound."""
+        row = await self._one("revoke_api_key", id=key_id, publisher=publisher)
+        if row is None:
+            raise errors.ApiKeyNotFound(publisher=publisher, api_key=key_id)
+        return to_api_key(row)
+
+    async def find_api_key(self, key_id: str) -> StoredKey | None:
+        """Return a key (perhaps a revoked one) with its publisher, or None."""
+        row = await self._one("find_api_key", id=key_id)
+        if row is None:
+            return None
+        key = to_api_key(row[:6])
+        return StoredKey(key, row[6], Publisher(*row[7:]) if key.publisher else None)
+
+    # References
+
+    async def register(self, new: NewReference) -> Written:
+        """Register a reference with its image, or answer a replay as ``find_request`` does.
+
+        Raises PublisherNotFound, ReferenceAlreadyExists, and for a request id used before
+        RequestIdReused or ReferenceNotFound.
+        """
+        async with self._writing(new.publisher) as connection:
+            if new.request_id:
+                replayed = await statements.find_request(
+                    connection, new.publisher, new.request_id, new.fingerprint
+                )
+                if replayed:
+                    return replayed
+            await statements.insert_reference(connection, new)
+            version = await statements.append_change(connection, new.publisher, new.reference_id)
+            if new.request_id:
+                await statements.insert_request(connection, new, version)
+            reference = await statements.get_reference(connection, new.publisher, new.reference_id)
+            return Written(reference, version)
+
+    async def find_request(
+        self, publisher: str, request_id: str, fingerprint: bytes
+    ) -> Written | None:
+        """Return what the registration with this request id did, or None if there was none.
+
+        That is the reference as it is now, and the gallery version of then. Raises
+        RequestIdReused where the fingerprint differs, and ReferenceNotFound where the
+        reference was deleted since.
+        """
+        async with self._transaction() as connection:
+            return await statements.find_request(connection, publisher, request_id, fingerprint)
+
+    async def get_reference(self, publisher: str, reference: str) -> Reference:
+        """Return a reference with its images. Raises ReferenceNotFound."""
+        async with self._transaction() as connection:
+            return await statements.get_reference(connection, publisher, reference)
+
+    async def list_references(
+        self, publisher: str, after_id: str | None, limit: int
+    ) -> list[Reference]:
+        """Return up to ``limit`` references by id, those after ``after_id``.
+
+        An unknown publisher has none.
+        """
+        rows = await self._all(
+            "list_references", publisher=publisher, after_id=after_id or "", limit=limit
+        )
+        return [statements.to_reference(row) for row in rows]
+
+    async def count_references(self, publisher: str) -> int:
+        """Return how many references a publisher has; an unknown one has none."""
+        return await self._count("count_references", publisher=publisher)
+
+    async def update_reference(
+        self,
+        publisher: str,
+        reference: str,
+        *,
+        link: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        active: bool | None = None,
+    ) -> Written:
+        """Change what is not None. Raises PublisherNotFound and ReferenceNotFound."""
+        async with self._writing(publisher) as connection:
+            await connection.execute(
+                QUERIES["update_reference"],
+                {
+                    "publisher": publisher,
+                    "reference": reference,
+                    "link": link,
+                    "metadata": None if metadata is None else Jsonb(dict(metadata)),
+                    "active": active,
+                },
+            )
+            written = await statements.get_reference(connection, publisher, reference)
+            return Written(
+                written, await statements.append_change(connection, publisher, reference)
+            )
+
+    async def delete_reference(self, publisher: str, reference: str) -> Deleted:
+        """Delete a reference with its images and their features.
+
+        Raises PublisherNotFound and ReferenceNotFound.
+        """
+        async with self._writing(publisher) as connection:
+            rows = await fetch_all(
+                connection, "delete_reference", publisher=publisher, reference=reference
+            )
+            if not rows:
+                raise errors.ReferenceNotFound(publisher=publisher, reference=reference)
+            version = await statements.append_change(connection, publisher, reference)
+        return Deleted(tuple(image for (image,) in rows if image), version)
+
+    async def image_ids(self, publisher: str) -> list[str]:
+        """Return the ids of all images of a publisher; an unknown one has none."""
+        return [image for (image,) in await self._all("image_ids", publisher=publisher)]
+
+    # What the indexes follow
+
+    async def changes_since(self, publisher: str, model_version: str, version: int) -> GalleryDelta:
+        """Return what an index at gallery version ``version`` lacks, as of one moment.
+
+        A reference that changed many times comes once, in its present state. Version 0, or
+        one that this gallery never had, gets the complete gallery. The delta is held in
+        memory as a whole. Raises PublisherNotFound.
+        """
+        async with self._transaction() as connection:
+            await connection.execute(QUERIES["begin_snapshot"])
+            row = await fetch_one(connection, "get_publisher", id=publisher)
+            now = to_publisher(row, publisher)
+            complete = not 0 < version <= now.gallery_version
+            changed, removed = await statements.read_gallery(
+                connection,
+                "gallery_state" if complete else "gallery_changes",
+                {"publisher": publisher, "model_version": model_version, "version": version},
+            )
+        return GalleryDelta(now.gallery_version, now.create_time, complete, changed, removed)
+
+    async def gallery_versions(self, publishers: Sequence[str]) -> dict[str, int]:
+        """Return the gallery version of each publisher; those that are gone are left out."""
+        return dict(await self._all("gallery_versions", ids=list(publishers)))
+
+    async def count_images_without_features(self, model_version: str) -> int:
+        """Return how many images, of all publishers, a model version has no features of."""
+        return await self._count("count_images_without_features", model_version=model_version)
+
+    async def changes(self) -> AsyncGenerator[str | None, None]:
+        """Yield the id of each publisher whose gallery changes or goes, without end.
+
+        Yields None once it listens, and again after the database was lost and came back:
+        what happened before is not told, so compare ``gallery_versions`` then. Never raises
+        DatabaseUnavailable. Close it with ``aclose`` to give the connection back.
+        """
+        while True:
+            try:
+                async with (
+                    self._pool.connection() as connection,
+                    aclosing(statements.notifications(connection)) as notifications,
+                ):
+                    async for publisher in notifications:
+                        yield publisher
+            except psycopg.OperationalError:
+                await asyncio.sleep(LISTEN_RETRY)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            raise errors.DatabaseUnavailable from error
+
+    @asynccontextmanager
+    async def _writing(self, publisher: str) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that is the only one to write to the publisher's gallery."""
+        async with self._transaction() as connection:
+            if await fetch_one(connection, "lock_publisher", id=publisher) is None:
+                raise errors.PublisherNotFound(publisher=publisher)
+            yield connection
+
+    async def _one(self, query: str, **parameters: object) -> Row | None:
+        async with self._transaction() as connection:
+            return await fetch_one(connection, query, **parameters)
+
+    async def _all(self, query: str, **parameters: object) -> list[Row]:
+        async with self._transaction() as connection:
+            return await fetch_all(connection, query, **parameters)
+
+    async def _count(self, query: str, **parameters: object) -> int:
+        ((count,),) = await self._all(query, **parameters)
+        return int(count)

@@ -1,0 +1,187 @@
+"""The steps of the gallery store inside a transaction: statements, and rows to entities."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+
+from indexing.errors import (
+    PublisherNotFound,
+    ReferenceAlreadyExists,
+    ReferenceNotFound,
+    RequestIdReused,
+)
+from indexing.gallery_records import ChangedReference, IndexedImage, NewReference, Written
+from indexing.queries import QUERIES
+from indexing.reference import ApiKey, Publisher, Reference, ReferenceImage, Role
+
+Row = tuple[Any, ...]
+
+FETCH_ROWS = 500
+"""Rows per round trip of a large read: about 5 MB of features."""
+
+
+async def fetch_one(connection: AsyncConnection, query: str, **parameters: object) -> Row | None:
+    """Run the named query and return its first row, or None."""
+    return await (await connection.execute(QUERIES[query], parameters)).fetchone()
+
+
+async def fetch_all(connection: AsyncConnection, query: str, **parameters: object) -> list[Row]:
+    """Run the named query and return all its rows."""
+    return await (await connection.execute(QUERIES[query], parameters)).fetchall()
+
+
+def to_publisher(row: Row | None, publisher: str) -> Publisher:
+    """Return a row as the publisher it is. Raises PublisherNotFound for None."""
+    if row is None:
+        raise PublisherNotFound(publisher=publisher)
+    return Publisher(*row)
+
+
+def to_api_key(row: Row) -> ApiKey:
+    """Return a row as an API key."""
+    key_id, publisher, role, display_name, create_time, revoke_time = row
+    return ApiKey(key_id, publisher, Role(role), display_name, create_time, revoke_time)
+
+
+def to_reference(row: Row) -> Reference:
+    """Return a row, its images as JSON in the last column, as a reference."""
+    *fields, images = row
+    return Reference(*fields, images=tuple(_to_image(image) for image in images or ()))
+
+
+def _to_image(values: list[Any]) -> ReferenceImage:
+    image_id, width, height, sha256 = values
+    return ReferenceImage(image_id, width, height, bytes.fromhex(sha256))
+
+
+async def get_reference(connection: AsyncConnection, publisher: str, reference: str) -> Reference:
+    """Return a reference with its images. Raises ReferenceNotFound."""
+    row = await fetch_one(connection, "get_reference", publisher=publisher, reference=reference)
+    if row is None:
+        raise ReferenceNotFound(publisher=publisher, reference=reference)
+    return to_reference(row)
+
+
+async def find_request(
+    connection: AsyncConnection, publisher: str, request_id: str, fingerprint: bytes
+) -> Written | None:
+    """Return what the registration with this request id did, or None if there was none.
+
+    Raises RequestIdReused and ReferenceNotFound.
+    """
+    row = await fetch_one(
+        connection, "find_register_request", publisher=publisher, request_id=request_id
+    )
+    if row is None:
+        return None
+    stored_fingerprint, reference, version = row
+    if stored_fingerprint != fingerprint:
+        raise RequestIdReused(request_id=request_id)
+    return Written(await get_reference(connection, publisher, reference), version)
+
+
+async def insert_reference(connection: AsyncConnection, new: NewReference) -> None:
+    """Insert a reference, its image and the image's features. Raises ReferenceAlreadyExists."""
+    parameters = {
+        "publisher": new.publisher,
+        "reference": new.reference_id,
+        "link": new.link,
+        "metadata": Jsonb(dict(new.metadata)),
+        "image_id": new.image.id,
+        "width": new.image.width,
+        "height": new.image.height,
+        "sha256": new.image.sha256,
+        "model_version": new.features.model_version,
+        "embedding": new.features.embedding,
+        "local_features": new.features.local_features,
+    }
+    try:
+        await connection.execute(QUERIES["insert_reference"], parameters)
+    except UniqueViolation as error:
+        raise ReferenceAlreadyExists(publisher=new.publisher, reference=new.reference_id) from error
+
+
+async def insert_request(connection: AsyncConnection, new: NewReference, version: int) -> None:
+    """Remember that the registration's request id was answered with ``version``."""
+    await connection.execute(
+        QUERIES["insert_register_request"],
+        {
+            "publisher": new.publisher,
+            "request_id": new.request_id,
+            "fingerprint": new.fingerprint,
+            "reference": new.reference_id,
+            "gallery_version": version,
+        },
+    )
+
+
+async def append_change(connection: AsyncConnection, publisher: str, reference: str) -> int:
+    """Give the gallery its next version, which wrote ``reference``, and return it.
+
+    The caller holds the publisher's row lock.
+    """
+    row = await fetch_one(connection, "append_change", publisher=publisher, reference=reference)
+    if row is None:
+        raise PublisherNotFound(publisher=publisher)
+    return int(row[0])
+
+
+async def read_gallery(
+    connection: AsyncConnection, query: str, parameters: Mapping[str, object]
+) -> tuple[list[ChangedReference], list[str]]:
+    """Return the references that the named query tells of: those that are, and the ids gone.
+
+    A cursor on the server, because a large gallery's rows would otherwise be in memory
+    twice; binary, because features as text are twice as long.
+    """
+    changed: list[ChangedReference] = []
+    removed: list[str] = []
+    rows = await _read_all(connection, query, parameters)
+    for reference, group in groupby(rows, key=itemgetter(0)):
+        images = list(group)
+        active = images[0][1]
+        if active is None:
+            removed.append(reference)
+        else:
+            changed.append(_to_changed(images))
+    return changed, removed
+
+
+def _to_changed(rows: list[Row]) -> ChangedReference:
+    reference, active, link, metadata = rows[0][:4]
+    images = tuple(IndexedImage(*row[4:]) for row in rows if row[5] is not None)
+    return ChangedReference(reference, active, link, metadata, images)
+
+
+async def _read_all(
+    connection: AsyncConnection, query: str, parameters: Mapping[str, object]
+) -> list[Row]:
+    rows: list[Row] = []
+    async with connection.cursor(name="gallery", binary=True) as cursor:
+        await cursor.execute(QUERIES[query], parameters)
+        while batch := await cursor.fetchmany(FETCH_ROWS):
+            rows += batch
+    return rows
+
+
+async def notifications(connection: AsyncConnection) -> AsyncGenerator[str | None, None]:
+    """Yield None once the connection listens, then the publisher of each notification.
+
+    Raises psycopg.OperationalError when the database is lost. Closes the connection at the
+    end: given back to a pool it would go on listening.
+    """
+    try:
+        await connection.set_autocommit(True)
+        await connection.execute(QUERIES["listen"])
+        yield None
+        async with aclosing(connection.notifies()) as notifies:
+            async for notification in notifies:
+                yield notification.payload
+    finally:
+        await connection.close()

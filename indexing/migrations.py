@@ -1,0 +1,81 @@
+"""Brings the database's schema up to date: forward only, plain SQL, safe to run everywhere.
+
+A file of ``sql/migrations`` is never edited once it was released; a change is a new file.
+The runner is ours because the known ones bring SQLAlchemy or a second database driver.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+
+import psycopg
+from psycopg import AsyncConnection
+
+from indexing.errors import DatabaseUnavailable
+from indexing.queries import QUERIES
+
+CONNECT_TIMEOUT = 10
+"""Seconds to wait for the database's answer."""
+
+
+async def migrate(dsn: str) -> list[str]:
+    """Apply the migrations that the database lacks and return their names, in order.
+
+    Concurrent callers wait for one another, and the later find nothing to do. Each file
+    is one transaction: where one fails, those before it stay. ``dsn`` has to lead to the
+    server itself or a session pooler, since the lock is the session's.
+
+    Raises DatabaseUnavailable.
+    """
+    async with _connection(dsn) as connection:
+        await connection.execute(QUERIES["lock_migrations"])
+        await connection.execute(QUERIES["create_schema_migration"])
+        names = await _pending(connection)
+        for name in names:
+            await _apply(connection, name)
+    return names
+
+
+async def pending(dsn: str) -> list[str]:
+    """Return the names of the migrations that the database lacks, in order; change nothing.
+
+    Raises DatabaseUnavailable.
+    """
+    async with _connection(dsn) as connection:
+        return await _pending(connection)
+
+
+@asynccontextmanager
+async def _connection(dsn: str) -> AsyncIterator[AsyncConnection]:
+    try:
+        async with await AsyncConnection.connect(
+            dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT
+        ) as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable from error
+
+
+async def _pending(connection: AsyncConnection) -> list[str]:
+    applied: set[str] = set()
+    found = await (await connection.execute(QUERIES["schema_migration_exists"])).fetchone()
+    if found == (True,):
+        cursor = await connection.execute(QUERIES["applied_migrations"])
+        applied = {name for (name,) in await cursor.fetchall()}
+    return [name for name in sorted(_migrations()) if name not in applied]
+
+
+async def _apply(connection: AsyncConnection, name: str) -> None:
+    async with connection.transaction():
+        await connection.execute(_migrations()[name])
+        await connection.execute(QUERIES["insert_migration"], {"name": name})
+
+
+def _migrations() -> dict[str, bytes]:
+    """Return the statements of each migration by its name, such as ``0001_initial``."""
+    folder = files("indexing").joinpath("sql", "migrations")
+    return {
+        file.name.removesuffix(".sql"): file.read_bytes()
+        for file in folder.iterdir()
+        if file.name.endswith(".sql")
+    }

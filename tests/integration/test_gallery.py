@@ -1,0 +1,507 @@
+import asyncio
+import hashlib
+from dataclasses import replace
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from indexing import errors
+from indexing.gallery import (
+    GalleryDelta,
+    GalleryStore,
+    ImageFeatures,
+    NewReference,
+)
+from indexing.reference import ReferenceImage, Role
+
+MODEL = "model-1"
+
+
+def a_reference(reference_id: str, publisher: str = "acme", **changes: object) -> NewReference:
+    image = ReferenceImage(str(uuid4()), 640, 480, hashlib.sha256(reference_id.encode()).digest())
+    new = NewReference(
+        publisher=publisher,
+        reference_id=reference_id,
+        link=f"https://example.com/{reference_id}",
+        metadata={"title": reference_id},
+        image=image,
+        features=ImageFeatures(MODEL, b"\x00\x3c" * 8, b"\x00local\xff" + reference_id.encode()),
+        request_id=None,
+        fingerprint=b"fingerprint",
+    )
+    return replace(new, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def acme(store: GalleryStore) -> str:
+    await store.create_publisher("acme", "Acme", 0.001)
+    return "acme"
+
+
+def changed_ids(delta: GalleryDelta) -> list[str]:
+    return [reference.reference_id for reference in delta.changed]
+
+
+class TestPublishers:
+    async def test_life_of_a_publisher(self, store: GalleryStore) -> None:
+        created = await store.create_publisher("acme", "Acme", 0.001)
+        assert (created.suspended, created.gallery_version) == (False, 0)
+        assert await store.get_publisher("acme") == created
+
+        updated = await store.update_publisher("acme", suspended=True, false_accept_budget=0.01)
+        assert updated == replace(created, suspended=True, false_accept_budget=0.01)
+        assert (await store.update_publisher("acme", suspended=False)).suspended is False
+        assert (await store.update_publisher("acme", display_name="")).display_name == ""
+
+        assert await store.delete_publisher("acme") == 0
+        with pytest.raises(errors.PublisherNotFound):
+            await store.get_publisher("acme")
+
+    async def test_an_id_is_taken_once(self, store: GalleryStore, acme: str) -> None:
+        with pytest.raises(errors.PublisherAlreadyExists):
+            await store.create_publisher(acme, "Another", 0.001)
+
+    async def test_pages_by_id_in_byte_order(self, store: GalleryStore) -> None:
+        for publisher in ["b", "a-b", "ab", "a1"]:
+            await store.create_publisher(publisher, "", 0.001)
+
+        first = await store.list_publishers(None, 3)
+        second = await store.list_publishers(first[-1].id, 3)
+
+        assert [publisher.id for publisher in first + second] == ["a-b", "a1", "ab", "b"]
+        assert await store.publisher_ids() == ["a-b", "a1", "ab", "b"]
+
+    async def test_deleting_leaves_no_row_behind(
+        self, store: GalleryStore, acme: str, postgres_dsn: str
+    ) -> None:
+        await store.create_api_key(acme, "key", Role.SCAN, bytes(32), "")
+        await store.register(a_reference("one", request_id="r1"))
+        await store.register(a_reference("two"))
+
+        assert await store.delete_publisher(acme) == 2
+
+        tables = [
+            "publisher",
+            "api_key",
+            "reference",
+            "reference_image",
+            "image_features",
+            "change",
+            "register_request",
+        ]
+        with psycopg.connect(postgres_dsn) as connection:
+            for table in tables:
+                query = psycopg.sql.SQL("select count(*) from {}").format(
+                    psycopg.sql.Identifier(table)
+                )
+                assert connection.execute(query).fetchone() == (0,), table
+
+    async def test_unknown_publisher(self, store: GalleryStore) -> None:
+        for call in [
+            store.get_publisher("nobody"),
+            store.update_publisher("nobody", suspended=True),
+            store.delete_publisher("nobody"),
+            store.list_api_keys("nobody"),
+            store.create_api_key("nobody", "key", Role.SCAN, bytes(32), ""),
+            store.register(a_reference("one", "nobody")),
+            store.update_reference("nobody", "one", active=False),
+            store.delete_reference("nobody", "one"),
+            store.changes_since("nobody", MODEL, 0),
+        ]:
+            with pytest.raises(errors.PublisherNotFound):
+                await call
+        with pytest.raises(errors.ReferenceNotFound):
+            await store.get_reference("nobody", "one")
+        assert await store.list_references("nobody", None, 10) == []
+        assert await store.count_references("nobody") == 0
+        assert await store.image_ids("nobody") == []
+
+
+class TestApiKeys:
+    async def test_finds_a_key_with_its_publisher(self, store: GalleryStore, acme: str) -> None:
+        key = await store.create_api_key(acme, "key", Role.PUBLISH, b"s" * 32, "web")
+
+        found = await store.find_api_key("key")
+
+        assert found is not None
+        assert found.key == key
+        assert found.key.role is Role.PUBLISH
+        assert found.secret_sha256 == b"s" * 32
+        assert found.publisher == await store.get_publisher(acme)
+        assert await store.find_api_key("other") is None
+
+    async def test_operator_key_has_no_publisher(self, store: GalleryStore) -> None:
+        await store.create_api_key(None, "key", Role.OPERATE, bytes(32), "")
+
+        found = await store.find_api_key("key")
+
+        assert found is not None
+        assert found.key.publisher is None
+        assert found.publisher is None
+        assert (await store.revoke_api_key(None, "key")).revoke_time is not None
+
+    async def test_revoking_twice_keeps_the_first_time(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        await store.create_api_key(acme, "b", Role.SCAN, bytes(32), "")
+        await store.create_api_key(acme, "a", Role.SCAN, bytes(32), "")
+
+        revoked = await store.revoke_api_key(acme, "a")
+
+        assert revoked.revoke_time is not None
+        assert await store.revoke_api_key(acme, "a") == revoked
+        assert [(key.id, key.revoke_time) for key in await store.list_api_keys(acme)] == [
+            ("a", revoked.revoke_time),
+            ("b", None),
+        ]
+
+    async def test_another_publishers_key_is_not_found(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        await store.create_publisher("other", "", 0.001)
+        await store.create_api_key(acme, "key", Role.SCAN, bytes(32), "")
+
+        for publisher in ["other", None]:
+            with pytest.raises(errors.ApiKeyNotFound):
+                await store.revoke_api_key(publisher, "key")
+        assert await store.list_api_keys("other") == []
+
+    async def test_a_key_id_is_taken_once(self, store: GalleryStore, acme: str) -> None:
+        await store.create_api_key(acme, "key", Role.SCAN, b"1" * 32, "")
+        with pytest.raises(errors.FieldInvalid):
+            await store.create_api_key(acme, "key", Role.SCAN, b"2" * 32, "")
+        found = await store.find_api_key("key")
+        assert found is not None
+        assert found.secret_sha256 == b"1" * 32
+
+
+class TestReferences:
+    async def test_register_and_read(self, store: GalleryStore, acme: str) -> None:
+        new = a_reference("one", metadata={"title": "Ünï", "empty": ""})
+
+        written = await store.register(new)
+
+        reference = written.reference
+        assert written.gallery_version == 1
+        assert (reference.publisher, reference.id, reference.link) == (acme, "one", new.link)
+        assert reference.metadata == new.metadata
+        assert reference.active
+        assert reference.images == (new.image,)
+        assert reference.create_time == reference.update_time
+        assert await store.get_reference(acme, "one") == reference
+        assert (await store.get_publisher(acme)).gallery_version == 1
+
+    async def test_a_failed_register_uses_no_version(self, store: GalleryStore, acme: str) -> None:
+        await store.register(a_reference("one"))
+        with pytest.raises(errors.ReferenceAlreadyExists):
+            await store.register(a_reference("one", request_id="r1"))
+        assert (await store.register(a_reference("two", request_id="r1"))).gallery_version == 2
+
+    async def test_concurrent_registers_get_gapless_versions(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        written = await asyncio.gather(
+            *(store.register(a_reference(f"r{number}")) for number in range(20))
+        )
+
+        assert sorted(one.gallery_version for one in written) == list(range(1, 21))
+        assert await store.gallery_versions([acme, "nobody"]) == {acme: 20}
+        for one in written:
+            # A change is in the log under the very version that the caller was told.
+            before = await store.changes_since(acme, MODEL, one.gallery_version - 1)
+            assert one.reference.id in changed_ids(before)
+            if one.gallery_version < 20:
+                after = await store.changes_since(acme, MODEL, one.gallery_version)
+                assert one.reference.id not in changed_ids(after)
+
+    async def test_pages(self, store: GalleryStore, acme: str) -> None:
+        for reference in ["c", "a", "b"]:
+            await store.register(a_reference(reference))
+
+        first = await store.list_references(acme, None, 2)
+        second = await store.list_references(acme, first[-1].id, 2)
+
+        assert [reference.id for reference in first + second] == ["a", "b", "c"]
+        assert first[0] == await store.get_reference(acme, "a")
+        assert await store.count_references(acme) == 3
+
+    async def test_update_changes_what_is_given(self, store: GalleryStore, acme: str) -> None:
+        before = (await store.register(a_reference("one"))).reference
+
+        written = await store.update_reference(acme, "one", active=False, metadata={})
+
+        assert written.gallery_version == 2
+        assert written.reference == replace(
+            before, active=False, metadata={}, update_time=written.reference.update_time
+        )
+        assert written.reference.update_time > before.update_time
+        assert await store.get_reference(acme, "one") == written.reference
+        relinked = await store.update_reference(acme, "one", link="app://x")
+        assert (relinked.reference.link, relinked.reference.active) == ("app://x", False)
+
+    async def test_delete(self, store: GalleryStore, acme: str) -> None:
+        new = a_reference("one")
+        await store.register(new)
+        assert await store.image_ids(acme) == [new.image.id]
+
+        deleted = await store.delete_reference(acme, "one")
+
+        assert (deleted.image_ids, deleted.gallery_version) == ((new.image.id,), 2)
+        assert await store.image_ids(acme) == []
+        assert await store.count_images_without_features("any") == 0
+        for call in [
+            store.get_reference(acme, "one"),
+            store.update_reference(acme, "one", active=True),
+            store.delete_reference(acme, "one"),
+        ]:
+            with pytest.raises(errors.ReferenceNotFound):
+                await call
+        assert (await store.get_publisher(acme)).gallery_version == 2
+        assert (await store.register(a_reference("one"))).gallery_version == 3
+
+    async def test_publishers_do_not_see_each_other(self, store: GalleryStore, acme: str) -> None:
+        await store.create_publisher("other", "", 0.001)
+        mine = a_reference("one", acme, request_id="r1")
+        theirs = a_reference("one", "other", request_id="r1", link="https://other.example")
+
+        assert (await store.register(mine)).gallery_version == 1
+        assert (await store.register(theirs)).gallery_version == 1
+        await store.register(a_reference("two", acme))
+        await store.update_reference("other", "one", active=False)
+
+        assert (await store.get_reference(acme, "one")).active
+        assert [one.id for one in await store.list_references("other", None, 9)] == ["one"]
+        assert await store.image_ids("other") == [theirs.image.id]
+        delta = await store.changes_since("other", MODEL, 0)
+        assert [(one.link, one.active) for one in delta.changed] == [(theirs.link, False)]
+        with pytest.raises(errors.ReferenceNotFound):
+            await store.delete_reference("other", "two")
+        assert await store.delete_publisher("other") == 1
+        assert await store.count_references(acme) == 2
+
+
+class TestRequestIds:
+    async def test_replay_answers_what_the_first_call_did(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        first = await store.register(a_reference("one", request_id="r1"))
+        await store.register(a_reference("two", request_id="r2"))
+
+        # The second call has another generated reference id and image id.
+        again = await store.register(a_reference("generated", request_id="r1"))
+
+        assert again == first
+        assert await store.find_request(acme, "r1", b"fingerprint") == first
+        assert await store.count_references(acme) == 2
+        assert (await store.get_publisher(acme)).gallery_version == 2
+
+    async def test_replay_gives_the_reference_as_it_is_now(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        await store.register(a_reference("one", request_id="r1"))
+        updated = await store.update_reference(acme, "one", active=False)
+
+        again = await store.register(a_reference("one", request_id="r1"))
+
+        assert again.reference == updated.reference
+        assert again.gallery_version == 1
+
+    async def test_other_content_is_refused(self, store: GalleryStore, acme: str) -> None:
+        await store.register(a_reference("one", request_id="r1"))
+        with pytest.raises(errors.RequestIdReused):
+            await store.register(a_reference("two", request_id="r1", fingerprint=b"other"))
+        with pytest.raises(errors.RequestIdReused):
+            await store.find_request(acme, "r1", b"other")
+        assert await store.find_request(acme, "r2", b"other") is None
+
+    async def test_replay_of_a_deleted_reference(self, store: GalleryStore, acme: str) -> None:
+        await store.register(a_reference("one", request_id="r1"))
+        await store.delete_reference(acme, "one")
+        with pytest.raises(errors.ReferenceNotFound):
+            await store.find_request(acme, "r1", b"fingerprint")
+        with pytest.raises(errors.ReferenceNotFound):
+            await store.register(a_reference("one", request_id="r1"))
+        assert (await store.get_publisher(acme)).gallery_version == 2
+
+    async def test_concurrent_calls_register_once(self, store: GalleryStore, acme: str) -> None:
+        calls = [a_reference(f"generated-{number}", request_id="r1") for number in range(6)]
+
+        written = await asyncio.gather(*(store.register(call) for call in calls))
+
+        assert len({one.reference.id for one in written}) == 1
+        assert {one.gallery_version for one in written} == {1}
+        assert await store.count_references(acme) == 1
+
+
+class TestChangesSince:
+    async def test_an_empty_gallery(self, store: GalleryStore, acme: str) -> None:
+        publisher = await store.get_publisher(acme)
+        expected = GalleryDelta(0, publisher.create_time, True, [], [])
+        assert await store.changes_since(acme, MODEL, 0) == expected
+
+    async def test_gives_the_features_byte_for_byte(self, store: GalleryStore, acme: str) -> None:
+        new = a_reference("one", metadata={"a": "b"})
+        await store.register(new)
+
+        (changed,) = (await store.changes_since(acme, MODEL, 0)).changed
+
+        assert (changed.reference_id, changed.active) == ("one", True)
+        assert (changed.link, changed.metadata) == (new.link, {"a": "b"})
+        (image,) = changed.images
+        assert image.image_id == new.image.id
+        assert type(image.embedding) is bytes
+        assert image.embedding == new.features.embedding
+        assert image.local_features == new.features.local_features
+
+    async def test_each_reference_once_in_its_present_state(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        for reference in ["kept", "updated", "deleted", "back"]:
+            await store.register(a_reference(reference))
+        await store.update_reference(acme, "updated", active=False)
+        await store.update_reference(acme, "updated", link="app://last")
+        await store.delete_reference(acme, "deleted")
+        await store.delete_reference(acme, "back")
+        await store.register(a_reference("back"))
+        await store.register(a_reference("fleeting"))
+        await store.delete_reference(acme, "fleeting")
+
+        delta = await store.changes_since(acme, MODEL, 4)
+
+        assert (delta.gallery_version, delta.complete) == (11, False)
+        assert changed_ids(delta) == ["back", "updated"]
+        assert (delta.changed[1].link, delta.changed[1].active) == ("app://last", False)
+        assert delta.removed == ["deleted", "fleeting"]
+
+    async def test_from_zero_is_the_whole_gallery_without_the_removed(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        for reference in ["a", "b", "c"]:
+            await store.register(a_reference(reference))
+        await store.delete_reference(acme, "b")
+
+        delta = await store.changes_since(acme, MODEL, 0)
+
+        assert delta.complete
+        assert (changed_ids(delta), delta.removed) == (["a", "c"], [])
+
+    async def test_nothing_new(self, store: GalleryStore, acme: str) -> None:
+        await store.register(a_reference("a"))
+        delta = await store.changes_since(acme, MODEL, 1)
+        assert (delta.gallery_version, delta.complete) == (1, False)
+        assert (delta.changed, delta.removed) == ([], [])
+
+    async def test_a_version_of_a_gallery_deleted_since_gets_everything(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        for reference in ["a", "b"]:
+            await store.register(a_reference(reference))
+        before = await store.changes_since(acme, MODEL, 0)
+        await store.delete_publisher(acme)
+        await store.create_publisher(acme, "", 0.001)
+        await store.register(a_reference("c"))
+
+        delta = await store.changes_since(acme, MODEL, before.gallery_version)
+
+        assert (delta.gallery_version, delta.complete) == (1, True)
+        assert changed_ids(delta) == ["c"]
+        assert delta.create_time > before.create_time
+
+    async def test_another_model_version_has_no_features(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        await store.register(a_reference("a"))
+        newer = ImageFeatures("model-2", b"", b"")
+        await store.register(a_reference("b", features=newer))
+
+        delta = await store.changes_since(acme, "model-2", 0)
+
+        assert [(one.reference_id, len(one.images)) for one in delta.changed] == [
+            ("a", 0),
+            ("b", 1),
+        ]
+        assert await store.count_images_without_features("model-2") == 1
+        assert await store.count_images_without_features("model-3") == 2
+
+    async def test_every_delta_is_one_moment_of_a_gallery_in_motion(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        """An index that applies deltas while others write equals the gallery at each step."""
+        states: dict[int, dict[str, str]] = {0: {}}
+
+        async def write() -> None:
+            present: dict[str, str] = {}
+            for step in range(60):
+                reference = f"r{step % 7}"
+                if reference not in present:
+                    written = await store.register(a_reference(reference, link=f"app://{step}"))
+                    present[reference] = f"app://{step}"
+                elif step % 3:
+                    written = await store.update_reference(acme, reference, link=f"app://{step}")
+                    present[reference] = f"app://{step}"
+                else:
+                    written = await store.delete_reference(acme, reference)
+                    del present[reference]
+                states[written.gallery_version] = dict(present)
+
+        writing = asyncio.create_task(write())
+        version, index, seen = 0, dict[str, str](), list[tuple[int, dict[str, str]]]()
+        while version < 60:
+            delta = await store.changes_since(acme, MODEL, version)
+            index |= {one.reference_id: one.link for one in delta.changed}
+            for reference in delta.removed:
+                index.pop(reference, None)
+            version = delta.gallery_version
+            seen.append((version, dict(index)))
+        await writing
+
+        assert len({version for version, _ in seen}) > 5
+        for version, index in seen:
+            assert index == states[version]
+
+    async def test_large_galleries_come_whole(self, store: GalleryStore, acme: str) -> None:
+        ids = [f"r{number:04}" for number in range(1100)]  # more than two round trips' rows
+        for start in range(0, len(ids), 100):
+            await asyncio.gather(
+                *(store.register(a_reference(one)) for one in ids[start : start + 100])
+            )
+        assert changed_ids(await store.changes_since(acme, MODEL, 0)) == ids
+        assert changed_ids(await store.changes_since(acme, MODEL, 1)) != ids
+        assert len((await store.changes_since(acme, MODEL, 1)).changed) == 1099
+
+
+class TestNotifications:
+    async def test_every_write_to_a_gallery_is_told(self, store: GalleryStore, acme: str) -> None:
+        changes = store.changes()
+        assert await anext(changes) is None
+
+        await store.create_publisher("other", "", 0.001)
+        await store.register(a_reference("one"))
+        await store.register(a_reference("one", "other"))
+        await store.update_reference(acme, "one", active=False)
+        await store.delete_reference(acme, "one")
+        with pytest.raises(errors.ReferenceNotFound):
+            await store.delete_reference("other", "nothing")
+        await store.delete_publisher("other")
+
+        async with asyncio.timeout(5):
+            told = [await anext(changes) for _ in range(5)]
+        assert told == [acme, "other", acme, acme, "other"]
+        await changes.aclose()
+
+    async def test_a_cancelled_listener_gives_its_connection_back(
+        self, store: GalleryStore, acme: str
+    ) -> None:
+        async def listen(heard: asyncio.Event) -> None:
+            async for _ in store.changes():
+                heard.set()
+
+        for _ in range(10):  # more often than the pool has connections
+            heard = asyncio.Event()
+            listening = asyncio.create_task(listen(heard))
+            await asyncio.wait_for(heard.wait(), 5)
+            listening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await listening
+        assert (await store.get_publisher(acme)).id == acme

@@ -1,0 +1,68 @@
+"""Fitting of what the local features need once: the projection of RootSIFT and the codebooks."""
+
+from collections.abc import Callable, Sequence
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from indexing.descriptor_index import Codebook
+from indexing.image import Pixels
+from indexing.keypoints import (
+    REFERENCE_KEYPOINTS,
+    Channel,
+    OrbExtractor,
+    Projection,
+    SiftExtractor,
+    root_sift,
+)
+
+LISTS = (64, 2048)
+ITERATIONS = 10
+# Projected values beyond this percentile may saturate at the ends of a byte.
+SATURATION_PERCENTILE = 99.95
+
+
+def fit_projection(descriptors: npt.NDArray[np.float32]) -> Projection:
+    """Fits the principal components of RootSIFT descriptors, float32 [n, 128]."""
+    mean = descriptors.mean(axis=0)
+    centred = descriptors - mean
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    basis = np.ascontiguousarray(vectors[:, ::-1][:, : SiftExtractor.width], np.float32)
+    reach = float(np.percentile(np.abs(centred @ basis), SATURATION_PERCENTILE))
+    return Projection(mean.astype(np.float32), basis, 127 / reach)
+
+
+def fit_local_features(
+    pictures: Sequence[Pixels],
+) -> tuple[Projection, dict[Channel, Codebook]]:
+    """Fits the projection and both channels' codebooks on RGB pictures."""
+    sift = np.concatenate(
+        [root_sift(p, REFERENCE_KEYPOINTS, SiftExtractor.long_side)[1] for p in pictures]
+    )
+    projection = fit_projection(sift)
+    orb = OrbExtractor()
+    binary = np.concatenate([orb.extract(p, REFERENCE_KEYPOINTS).descriptors for p in pictures])
+    codebooks = {
+        Channel.ORB: Codebook(Channel.ORB, _sets(binary, _binary_centroids)),
+        Channel.SIFT: Codebook(Channel.SIFT, _sets(projection.apply(sift), _centroids)),
+    }
+    return projection, codebooks
+
+
+def _sets(descriptors: Pixels, cluster: Callable[[Pixels, int], Pixels]) -> tuple[Pixels, ...]:
+    return tuple(cluster(descriptors, lists) for lists in LISTS)
+
+
+def _centroids(descriptors: Pixels, lists: int) -> Pixels:
+    clustering = faiss.Kmeans(descriptors.shape[1], lists, niter=ITERATIONS, seed=1)
+    clustering.train(descriptors.astype(np.float32))
+    return np.clip(np.rint(clustering.centroids), 0, 255).astype(np.uint8)
+
+
+def _binary_centroids(descriptors: Pixels, lists: int) -> Pixels:
+    quantizer = faiss.IndexBinaryFlat(descriptors.shape[1] * 8)
+    index = faiss.IndexBinaryIVF(quantizer, quantizer.d, lists)
+    index.cp.niter = ITERATIONS
+    index.train(descriptors)
+    return faiss.vector_to_array(quantizer.xb).reshape(lists, -1).copy()
