@@ -17,32 +17,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from indexing import errors
 from indexing import gallery_statements as statements
-from indexing.gallery_records import (
-    ChangedReference,
-    Deleted,
-    GalleryDelta,
-    ImageFeatures,
-    IndexedImage,
-    NewReference,
-    StoredKey,
-    Written,
-)
+from indexing.gallery_records import Deleted, GalleryDelta, NewReference, StoredKey, Written
 from indexing.gallery_statements import Row, fetch_all, fetch_one, to_api_key, to_publisher
 from indexing.queries import QUERIES
 from indexing.reference import ApiKey, Publisher, Reference, Role
-
-__all__ = [
-    "ChangedReference",
-    "Deleted",
-    "GalleryDelta",
-    "GalleryStore",
-    "ImageFeatures",
-    "IndexedImage",
-    "NewReference",
-    "StoredKey",
-    "Written",
-    "open_pool",
-]
 
 LISTEN_RETRY = 1.0
 """Seconds between attempts to listen again after the database was lost."""

@@ -63,7 +63,6 @@ class Services:
         )
         log.info("scan", scan=scan_id, publisher=publisher.id, matches=len(answer.matches))
         return answer
-'''
 
     @rpc(PUBLISH)
     async def Register(  # noqa: N802

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 from pytorch_metric_learning.losses import SupConLoss
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -146,6 +146,7 @@ class Trainer:
         self._optimizer = _optimizer(self.network, config.weight_decay)
         self._loss = SupConLoss(temperature=config.temperature)
         self.history = History()
+        self._recent: list[float] = []
         self._restore()
         self._started = time.monotonic() - self.history.seconds
 
@@ -204,6 +205,7 @@ class Trainer:
         return float(loss.detach())
 
     def _record(self, loss: float) -> None:
+        """Count a step and, every few steps, note the mean loss."""
         history = self.history
         history.step += 1
         history.seconds = time.monotonic() - self._started
@@ -240,7 +242,7 @@ class Trainer:
         }
         _replace(self.run / CHECKPOINT, partial(torch.save, state))
         tensors = {name: values.contiguous() for name, values in state["network"].items()}
-        _replace(self.run / NETWORK, partial(save_file, tensors))
+        _replace(self.run / NETWORK, lambda beside: beside.write_bytes(save(tensors)))
         _write_json(self.run / METRICS, self._metrics())
 
     def _metrics(self) -> dict[str, Any]:
@@ -253,7 +255,6 @@ class Trainer:
 
     def _restore(self) -> None:
         path = self.run / CHECKPOINT
-        self._recent: list[float] = []
         if not path.exists():
             return
         state = torch.load(path, map_location=self._device, weights_only=True)
@@ -276,7 +277,9 @@ def _optimizer(network: EmbeddingNetwork, weight_decay: float) -> torch.optim.Ad
 
 
 def _embed(embedder: Embedder, pictures: Tensor) -> Embeddings:
-    parts = [embedder.embed(list(part.numpy())).vectors for part in torch.split(pictures, EMBED_AT_ONCE)]
+    parts = [
+        embedder.embed(list(part.numpy())).vectors for part in torch.split(pictures, EMBED_AT_ONCE)
+    ]
     return Embeddings(embedder.version, np.concatenate(parts))
 
 

@@ -20,7 +20,8 @@ def primary_grid(brief: Brief) -> Picture:
     _divide(brief, canvas, (0.0, 0.0, 1.0, 1.0), 4)
     for _ in range(26):
         x, y = brief.between(0, 1), brief.between(0, 1)
-        crack = (*np.cumsum(brief.rng.normal(0, 0.012, (14, 2)), axis=0), x, y)
+        offsets = np.cumsum(brief.rng.normal(0, 0.012, (14, 2)), axis=0)
+        crack = offsets + np.array([x, y])
         canvas.line(crack.tolist(), 0.002, mix(inks.dark, inks.light, 0.65))
     return painted(canvas, brief.rng, wandering(canvas, brief.rng, 0.0, 0.3), (FINE,))
 
@@ -85,7 +86,8 @@ def drips(brief: Brief) -> Picture:
         ink = (inks.dark, inks.dark, inks.warm, inks.cool, inks.light, inks.bright)[throw % 6]
         turns = np.cumsum(np.cumsum(brief.rng.normal(0, 0.16, 60))) * 0.4
         steps = brief.between(0.006, 0.02) * np.stack([np.cos(turns), np.sin(turns)], axis=1)
-        path = (*np.cumsum(steps, axis=0), brief.between(0, 1), brief.between(0, 0.67))
+        start_at = np.array([brief.between(0, 1), brief.between(0, 0.67)])
+        path = np.cumsum(steps, axis=0) + start_at
         for start in range(0, 56, 4):
             canvas.line(path[start : start + 6].tolist(), brief.between(0.002, 0.009), ink)
         for _ in range(10):

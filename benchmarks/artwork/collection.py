@@ -16,7 +16,7 @@ Kind = Literal["painting", "poster", "magazine", "logo"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _RECIPES: dict[Kind, tuple[Recipe, ...]] = {
-    "painting": (*paintings.RECIPES, *abstracts.RECIPES),
+    "painting": (*paintings.RECIPES, *abstracts.RECIPES, paintings.SECOND_SITTER),
     "poster": (*posters.RECIPES[:5], *films.RECIPES, *posters.RECIPES[5:]),
     "magazine": magazines.RECIPES,
     "logo": logos.RECIPES,

@@ -268,8 +268,8 @@ def ship_wheel(brief: Brief) -> Picture:
 
 RECIPES = (
     Recipe(summit_badge, ("Highline Co",), ("harbour",)),
-    Recipe(brewery_crest, ("Oak & Barrow",), ("earth",)),
-    Recipe(coffee_rosette, ("Corner Roast",), ("earth",)),
+    Recipe(brewery_crest, ("Old Barrow",), ("earth",)),
+    Recipe(coffee_rosette, ("Kaffihus",), ("earth",)),
     Recipe(paper_fox, ("Foxglove",), ("lagoon",)),
     Recipe(hive_monogram, ("Northcomb",), ("dusk",)),
     Recipe(surf_label, ("Saltwater",), ("coast",)),

@@ -12,11 +12,10 @@ from benchmarks.artwork.canvas import Canvas, Field, Picture, printed, type_widt
 from benchmarks.artwork.palette import Colour, mix
 
 
-def masthead(brief: Brief, canvas: Canvas, ink: Colour, issue: Colour) -> None:
+def masthead(brief: Brief, canvas: Canvas, ink: Colour, issue: Colour, season: str) -> None:
     """The magazine's name across the top, with the issue above it."""
     canvas.lettering(brief.title.upper(), (0.05, 0.075, 0.95, 0.265), ink, 0.07)
-    number, season = f"NO. {brief.whole(11, 98)}", "SPRING ISSUE"
-    canvas.caption(number, 0.05, 0.03, 0.022, issue, 0.02)
+    canvas.caption(f"{brief.whole(11, 98)}", 0.05, 0.03, 0.022, issue, 0.02)
     canvas.caption(season, 0.95 - type_width(season, 0.022, 0.02), 0.03, 0.022, issue, 0.02)
 
 
@@ -44,7 +43,7 @@ def style_cover(brief: Brief) -> Picture:
         canvas.disc(x + 0.09, y, 0.014, inks.warm)
     face = motifs.Face("curls", brief.heads(), True, brief.heads())
     motifs.portrait(canvas, 0.56, 0.68, 0.36, inks, face)
-    masthead(brief, canvas, inks.dark, inks.dark)
+    masthead(brief, canvas, inks.dark, inks.dark, "IN THREE COLOURS")
     canvas.box(0, 1.06, 1, canvas.bottom, inks.dark)
     canvas.disc(0.17, 0.47, 0.115, inks.warm)
     canvas.centred("48 pages", 0.432, 0.03, inks.light, 0.03, 0.17)
@@ -68,7 +67,7 @@ def structure_cover(brief: Brief) -> Picture:
         for column in range(8):
             x = (column + 0.5 * (row % 2)) * side * 1.74
             _block(brief, canvas, (x, 0.55 + row * side * 0.5), side, brief.between(0.05, 0.32))
-    masthead(brief, canvas, inks.warm, inks.dark)
+    masthead(brief, canvas, inks.warm, inks.dark, "QUARTERLY")
     canvas.box(0, 1.2, 1, canvas.bottom, inks.dark)
     canvas.caption("Why towers lean", 0.05, 1.225, 0.042, inks.bright, 0.04)
     canvas.caption("concrete, timber and the weather", 0.56, 1.235, 0.022, inks.light, 0.0)
@@ -127,10 +126,11 @@ def cosmos_cover(brief: Brief) -> Picture:
             0.0035 + reach * 0.016,
             ink,
         )
-    masthead(brief, canvas, inks.light, inks.bright)
+    masthead(brief, canvas, inks.light, inks.bright, "VOLUME EIGHT")
+    canvas.box(0, 1.11, 1, canvas.bottom, inks.dark)
     cover_lines(
         canvas,
-        ("A slower light", "what old stars still tell us"),
+        ("Older than dust", "what old stars still tell us"),
         0.05,
         1.14,
         (inks.light, inks.bright),
@@ -167,8 +167,8 @@ def table_cover(brief: Brief) -> Picture:
             canvas.polygon(leaf, mix(inks.cool, inks.dark, brief.between(0, 0.6)))
             canvas.line([leaf[0], leaf[12]], 0.004, inks.mid)
         _slice(brief, canvas, x + brief.between(-0.03, 0.03), y, brief.between(0.11, 0.16))
-    masthead(brief, canvas, inks.warm, inks.dark)
-    canvas.box(0.05, 0.62, 0.43, 0.76, inks.dark)
+    masthead(brief, canvas, inks.warm, inks.dark, "HARVEST")
+    canvas.box(0.05, 0.62, 0.47, 0.76, inks.dark)
     canvas.caption("Sour & sweet", 0.08, 0.648, 0.042, inks.bright, 0.03)
     canvas.caption("21 suppers in half an hour", 0.08, 0.712, 0.02, inks.light)
     return printed(canvas, brief.rng, 3)
@@ -230,7 +230,7 @@ def botany_cover(brief: Brief) -> Picture:
             (inks.light, inks.bright, inks.light)[k],
             0.03,
         )
-    masthead(brief, canvas, inks.light, inks.bright)
+    masthead(brief, canvas, inks.light, inks.bright, "A MONTHLY REVIEW")
     return printed(canvas, brief.rng, 3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -326,7 +327,7 @@ def _house(brief: Brief, canvas: Canvas, x: float, top: float, size: float) -> N
             canvas.box(left, up, left + size * 0.18, up + size * 0.26, inks.dark)
 
 
-def sitter(brief: Brief) -> Picture:
+def sitter(brief: Brief, face: motifs.Face, size: float) -> Picture:
     """A portrait before a background of broken planes."""
     canvas, inks = brief.sheet(600, 760), brief.palette
     canvas.cover(canvas.gradient(mix(inks.mid, inks.dark, 0.5), mix(inks.cool, inks.dark, 0.2)))
@@ -338,9 +339,7 @@ def sitter(brief: Brief) -> Picture:
         canvas.polygon(
             shard, mix(inks.accents[brief.whole(0, 3)], inks.dark, brief.between(0.1, 0.6))
         )
-    styles = ("long", "hat", "curls", "short")
-    face = motifs.Face(styles[brief.whole(0, 3)], brief.heads(), brief.heads(), brief.heads())
-    motifs.portrait(canvas, 0.5 + brief.between(-0.06, 0.06), 0.55, 0.38, inks, face)
+    motifs.portrait(canvas, 0.5 + brief.between(-0.06, 0.06), 0.55, size, inks, face)
     directions = swirling(canvas, [(0.5, 0.55, 0.4)])
     return painted(canvas, brief.rng, directions, (*GOUACHE, FINE))
 
@@ -353,5 +352,14 @@ RECIPES = (
     Recipe(rough_sea, ("Off the Cape",), ("coast",)),
     Recipe(birches, ("October Birches",), ("earth",)),
     Recipe(hill_town, ("Town on a Hill",), ("lagoon",)),
-    Recipe(sitter, ("The Reader", "Cut Paper Portrait"), ("meadow", "harbour")),
+    Recipe(
+        partial(sitter, face=motifs.Face("long", False, True, True), size=0.38),
+        ("The Reader",),
+        ("meadow",),
+    ),
+)
+SECOND_SITTER = Recipe(
+    partial(sitter, face=motifs.Face("hat", True, False, False), size=0.31),
+    ("Cut Paper Portrait",),
+    ("harbour",),
 )

@@ -9,6 +9,10 @@ from benchmarks.artwork.brief import Brief, Recipe
 from benchmarks.artwork.canvas import Canvas, Picture, printed, type_width
 from benchmarks.artwork.palette import mix, ramp
 
+SHOWS = {
+    "Weimar 23": "form colour workshop  |  hall four  |  open daily",
+    "Form & Play": "wooden toys by ten makers  -  until december",
+}
 TOWNS = ("LISBON", "OSLO", "GHENT", "TURIN", "PORTO", "LYON", "GRAZ", "KRAKOW")
 
 
@@ -126,10 +130,10 @@ def workshop(brief: Brief) -> Picture:
         canvas.box(left, top, left + side, top + side, colours[ground])
         _tile(brief, canvas, (left, top, side), (colours[ink], inks.dark))
     canvas.box(0, 1, 1, canvas.bottom, inks.dark)
-    fitted(canvas, brief.title, 1.045, 0.14, inks.light)
+    fitted(canvas, brief.title, 1.045, 0.14, inks.light, 0.07)
     fitted(
         canvas,
-        "form colour workshop  |  hall four  |  open daily",
+        SHOWS[brief.title],
         1.23,
         0.035,
         inks.bright,

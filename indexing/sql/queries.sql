@@ -193,16 +193,31 @@ set transaction isolation level repeatable read, read only
 -- name: gallery_state
 -- Every reference of a gallery, a row for each of its images, in the shape of
 -- gallery_changes.
+--
+-- "offset 0" makes each lateral join one look-up by the whole key. Left to itself, the
+-- planner takes a gallery that filled since the last analyze for a few rows, and compares
+-- every reference with every image: minutes instead of a second for 20 000.
 select r.id, r.active, r.link, r.metadata, i.id::text, f.embedding, f.local_features
 from reference r
-left join reference_image i on i.publisher_id = r.publisher_id and i.reference_id = r.id
-left join image_features f on f.image_id = i.id and f.model_version = %(model_version)s
+left join lateral (
+    select id, create_time
+    from reference_image
+    where publisher_id = %(publisher)s and reference_id = r.id
+    offset 0
+) i on true
+left join lateral (
+    select embedding, local_features
+    from image_features
+    where image_id = i.id and model_version = %(model_version)s
+    offset 0
+) f on true
 where r.publisher_id = %(publisher)s
 order by r.id, i.create_time, i.id
 
 -- name: gallery_changes
 -- The present state of each reference written after a version: "active" is null where
--- it is gone, the features where the image has none of this model.
+-- it is gone, the features where the image has none of this model. For "offset 0" see
+-- gallery_state.
 with changed as (
     select distinct reference_id
     from change
@@ -210,9 +225,24 @@ with changed as (
 )
 select c.reference_id, r.active, r.link, r.metadata, i.id::text, f.embedding, f.local_features
 from changed c
-left join reference r on r.publisher_id = %(publisher)s and r.id = c.reference_id
-left join reference_image i on i.publisher_id = r.publisher_id and i.reference_id = r.id
-left join image_features f on f.image_id = i.id and f.model_version = %(model_version)s
+left join lateral (
+    select id, active, link, metadata
+    from reference
+    where publisher_id = %(publisher)s and id = c.reference_id
+    offset 0
+) r on true
+left join lateral (
+    select id, create_time
+    from reference_image
+    where publisher_id = %(publisher)s and reference_id = r.id
+    offset 0
+) i on true
+left join lateral (
+    select embedding, local_features
+    from image_features
+    where image_id = i.id and model_version = %(model_version)s
+    offset 0
+) f on true
 order by c.reference_id, i.create_time, i.id
 
 -- name: listen

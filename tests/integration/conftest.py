@@ -28,3 +28,10 @@ async def store(postgres_dsn: str) -> AsyncIterator[GalleryStore]:
     pool = await open_pool(postgres_dsn, max_size=8)
     yield GalleryStore(pool)
     await pool.close()
+
+
+@pytest_asyncio.fixture
+async def acme(store: GalleryStore) -> str:
+    """Id of a publisher with an empty gallery."""
+    await store.create_publisher("acme", "Acme", 0.001)
+    return "acme"

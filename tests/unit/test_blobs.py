@@ -72,7 +72,7 @@ async def test_directory_survives_reopening_and_keeps_no_trace_of_deleted(tmp_pa
     assert await again.get("images/acme/1") == b"picture"
     await again.delete([image_key("acme", "1")])
 
-    assert list(tmp_path.rglob("*")) == []
+    assert not (tmp_path / "images").exists()
 
 
 def test_unknown_url_is_refused() -> None:

@@ -15,7 +15,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one line for eac
 
 def print_json(value: Any) -> None:
     """Prints a value, or one of the client's dataclasses, as a line of JSON."""
-    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    is_instance = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    plain = dataclasses.asdict(value) if is_instance else value
     print(json.dumps(plain, default=_plain, ensure_ascii=False), flush=True)
 
 

@@ -102,11 +102,14 @@ def _register_all(
     outcomes = []
     with _progress(hidden=json) as bar, ThreadPoolExecutor(parallel) as pool:
         task = bar.add_task("Registering", total=len(items))
-        for outcome in _outcomes(client, connection, items, pool):
-            outcomes.append(outcome)
-            bar.advance(task)
-            if json:
-                print_json(_record(outcome))
+        try:
+            for outcome in _outcomes(client, connection, items, pool):
+                outcomes.append(outcome)
+                bar.advance(task)
+                if json:
+                    print_json(_record(outcome))
+        finally:  # An interrupted command does not begin the files that wait.
+            pool.shutdown(cancel_futures=True)
     return outcomes
 
 

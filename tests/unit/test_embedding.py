@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from indexing.embedding import Embedder, EmbeddingNetwork, Embeddings, as_batch, squashed
+from indexing.errors import ModelVersionMismatch
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    torch.manual_seed(0)
+    return Embedder(EmbeddingNetwork(dimension=16), "v1", input_size=64)
+
+
+def pictures(count):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (40 + 9 * i, 50, 3), dtype=np.uint8) for i in range(count)]
+
+
+def test_embeddings_of_two_versions_refuse_comparison():
+    vectors = np.eye(3, dtype=np.float32)
+    with pytest.raises(ModelVersionMismatch, match=r"model v2 cannot be compared .* model v1"):
+        Embeddings("v1", vectors).similarity(Embeddings("v2", vectors))
+
+
+def test_similarity_is_the_cosine_of_every_two():
+    rows = Embeddings("v1", np.eye(3, dtype=np.float32)[:2])
+    columns = Embeddings("v1", np.eye(3, dtype=np.float32))
+    assert rows.similarity(columns).tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+def test_pictures_of_any_size_become_unit_vectors_of_the_version(embedder):
+    embeddings = embedder.embed(pictures(3))
+    assert embeddings.version == "v1"
+    assert embeddings.vectors.dtype == np.float32
+    assert embeddings.vectors.shape == (3, 16)
+    assert np.allclose(np.linalg.norm(embeddings.vectors, axis=1), 1, atol=1e-5)
+
+
+def test_a_picture_embeds_alike_alone_and_in_a_batch(embedder):
+    three = pictures(3)
+    together, alone = embedder.embed(three), embedder.embed(three[1:2])
+    assert together.similarity(alone)[1, 0] == pytest.approx(1, abs=1e-4)
+
+
+def test_no_pictures_embed_to_no_vectors(embedder):
+    assert embedder.embed([]).vectors.shape == (0, 16)
+
+
+def test_resnet18_is_a_backbone_too():
+    batch = as_batch(torch.zeros((2, 64, 64, 3), dtype=torch.uint8))
+    assert EmbeddingNetwork("resnet18", dimension=8).eval()(batch).shape == (2, 8)
+
+
+def test_an_unknown_architecture_is_refused():
+    with pytest.raises(ValueError, match="no_such_net"):
+        EmbeddingNetwork("no_such_net")
+
+
+def test_a_batch_is_normalised_and_channels_last():
+    grey = np.full((10, 20, 3), 124, np.uint8)
+    batch = as_batch(torch.from_numpy(squashed(grey, 32)[None]))
+    assert batch.shape == (1, 3, 32, 32)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert batch[0, 0].mean().item() == pytest.approx((124 / 255 - 0.485) / 0.229, abs=1e-5)
