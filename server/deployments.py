@@ -30,6 +30,7 @@ from server.settings import Backends, Settings
 
 APPLICATION = "imagelink"
 # Batches of features travel inline; the object store only needs room for what Ray itself puts.
+DRAIN_SECONDS = 5
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 SERVICERS = [
     "imagelink.v1.recognition_pb2_grpc.add_RecognitionServicer_to_server",
@@ -110,8 +111,9 @@ def start(settings: Settings, backends: Backends) -> None:
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level=logging.WARNING,
+        logging_level=logging.ERROR,
     )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         grpc_options=gRPCOptions(port=settings.grpc_port, grpc_servicer_functions=SERVICERS),
         http_options={"host": "127.0.0.1", "port": settings.http_port},
@@ -129,6 +131,7 @@ def _application(settings: Settings, backends: Backends) -> serve.Application:
     limits: dict[str, Any] = {
         "max_ongoing_requests": settings.max_ongoing_requests,
         "max_queued_requests": settings.max_queued_requests,
+        "graceful_shutdown_timeout_s": DRAIN_SECONDS,
     }
     shards = [
         GalleryShard.options(

@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
+import itertools
 import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from indexing.blobs import BlobStore, image_key
-from indexing.errors import ImageTooSmall
+from indexing.errors import DatabaseUnavailable, ImageLinkError, ImageTooSmall
 from indexing.features import FeatureExtractor, embedding_bytes, local_bytes
 from indexing.gallery import GalleryStore
 from indexing.gallery_records import ImageFeatures, NewReference, Written
@@ -33,7 +34,7 @@ class Registration:
     def fingerprint(self) -> bytes:
         """A digest of the content: the same for a repeated request."""
         digest = hashlib.sha256()
-        parts = [self.reference_id, self.link, *(f"{k}={v}" for k, v in sorted(self.metadata.items()))]
+        parts = [self.reference_id, self.link, *itertools.chain(*sorted(self.metadata.items()))]
         for part in (*(part.encode() for part in parts), self.image):
             digest.update(hashlib.sha256(part).digest())
         return digest.digest()
@@ -62,25 +63,27 @@ class Registrar:
         image, features = await asyncio.to_thread(self._prepared, asked.image)
         key = image_key(asked.publisher, image.id)
         await self._blobs.put(key, asked.image)
-        kept = False
+        new = NewReference(
+            asked.publisher,
+            asked.reference_id or secrets.token_hex(8),
+            asked.link,
+            asked.metadata,
+            image,
+            features,
+            asked.request_id or None,
+            fingerprint,
+        )
         try:
-            written = await self._store.register(
-                NewReference(
-                    asked.publisher,
-                    asked.reference_id or secrets.token_hex(8),
-                    asked.link,
-                    asked.metadata,
-                    image,
-                    features,
-                    asked.request_id or None,
-                    fingerprint,
-                )
-            )
-            kept = any(stored.id == image.id for stored in written.reference.images)
-            return written
-        finally:
-            if not kept:
-                await self._blobs.delete([key])
+            written = await self._store.register(new)
+        except DatabaseUnavailable:
+            # The row may be there all the same: its image stays, as it does at a cancellation.
+            raise
+        except ImageLinkError:
+            await self._blobs.delete([key])
+            raise
+        if all(stored.id != image.id for stored in written.reference.images):
+            await self._blobs.delete([key])
+        return written
 
     async def delete(self, publisher: str, reference_id: str) -> int:
         """Deletes a reference with its images; returns the gallery version without it."""

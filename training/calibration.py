@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from rich.progress import track
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from indexing.bundle import Bundle
 from indexing.decision import Calibration, Candidate, ChannelCalibration
@@ -26,15 +27,27 @@ VIEW = ViewConditions(long_side=640)
 # A clean picture that covers this much of another, with this many inliers, is the same picture.
 DUPLICATE_COVERAGE = 0.5
 DUPLICATE_INLIERS = 15
+# One that matches another at all shares a part with it.
+RELATED_INLIERS = 9
 MIN_TAIL = 5
+RIDGE = 0.05
+# Shares of the pictures in galleries of several sizes: what is fitted must hold in each.
+GALLERY_SHARES = (0.01, 0.1, 0.89)
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one channel found in one view; ``shows`` is the reference in it, None if unregistered."""
+    """What one channel found in one view.
+
+    ``shows`` is the reference in it, None if it is not registered. ``related`` are references
+    that share a part with what it shows, such as the banner of a series.
+    """
 
     channel: Channel
     shows: str | None
+    related: frozenset[str]
     candidates: tuple[Candidate, ...]
 
 
@@ -54,47 +67,63 @@ class CalibrationGallery:
         except ImageTooPlain:
             return None
 
-    def trials(self, photo: Pixels, shows: str | None) -> Iterator[Trial]:
-        """What each channel finds in a photo."""
+    def watch(
+        self,
+        picture: Pixels,
+        name: str | None,
+        lying_about: Sequence[Pixels],
+        rng: np.random.Generator,
+    ) -> Iterator[Trial]:
+        """Renders a view of a picture, registered under ``name`` or not at all, and tries it."""
+        clean = [c for found in self._found(picture).values() for c in found]
+        same = _sharing(clean, DUPLICATE_INLIERS, DUPLICATE_COVERAGE) - {name}
+        related = _sharing(clean, RELATED_INLIERS, 0.0) - {name}
+        view = render_view(picture, clutter(lying_about, (640, 480), rng), VIEW, rng)
+        for channel, found in self._found(view.photo).items():
+            others = tuple(c for c in found if c.reference not in same)
+            yield Trial(channel, name, related, others)
+
+    def _found(self, photo: Pixels) -> dict[Channel, tuple[Candidate, ...]]:
         embedding = self._extractor.embed([photo])
         aspect = photo.shape[1] / photo.shape[0]
+        found = {}
         for channel in Channel:
             local = self._extractor.query(photo, channel)
             query = Query(0, GALLERY, embedding, channel, local, aspect)
-            yield Trial(channel, shows, self._shard.search(query).candidates)
+            found[channel] = self._shard.search(query).candidates
+        return found
 
-    def duplicates(self, picture: Pixels) -> frozenset[str]:
-        """The references that show the same as a clean picture, itself included."""
-        return frozenset(
-            candidate.reference
-            for trial in self.trials(picture, None)
-            for candidate in trial.candidates
-            if candidate.evidence.geometry.inliers >= DUPLICATE_INLIERS
-            and candidate.evidence.geometry.coverage >= DUPLICATE_COVERAGE
-        )
+
+def _sharing(candidates: Sequence[Candidate], inliers: int, coverage: float) -> frozenset[str]:
+    return frozenset(
+        candidate.reference
+        for candidate in candidates
+        if candidate.evidence.geometry.inliers >= inliers
+        and candidate.evidence.geometry.coverage >= coverage
+    )
 
 
 def run_trials(
     bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int
 ) -> list[Trial]:
-    """Renders ``views`` views of pictures inside and as many of pictures outside of a gallery.
+    """Renders ``views`` views of pictures in galleries, and as many of pictures in none.
 
     Near-duplicates of what a view shows are left out of its candidates: they are not wrong.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(pictures))
     outside, inside = order[:views], order[views:]
-    gallery = CalibrationGallery(bundle, [pictures[i] for i in inside])
-    shown = [(str(n), int(inside[n])) for n in rng.permutation(len(inside))[:views]]
-    shown += [(None, int(i)) for i in outside]
+    borders = (np.cumsum(GALLERY_SHARES)[:-1] * len(inside)).astype(int)
+    each = views // len(GALLERY_SHARES)
     trials: list[Trial] = []
-    for shows, number in track(shown, "calibration views"):
-        background = clutter([pictures[i] for i in rng.choice(outside, 3)], (640, 480), rng)
-        view = render_view(pictures[number], background, VIEW, rng)
-        same = gallery.duplicates(pictures[number]) - {shows}
-        for trial in gallery.trials(view.photo, shows):
-            others = tuple(c for c in trial.candidates if c.reference not in same)
-            trials.append(Trial(trial.channel, shows, others))
+    for number, members in enumerate(np.split(inside, borders)):
+        gallery = CalibrationGallery(bundle, [pictures[i] for i in members])
+        strangers = outside[number * each : (number + 1) * each]
+        shown = [(str(n), members[n]) for n in rng.integers(0, len(members), each)]
+        shown += [(None, stranger) for stranger in strangers]
+        for name, picture in track(shown, f"views, gallery of {len(members)}"):
+            lying_about = [pictures[i] for i in rng.choice(outside, 3)]
+            trials += gallery.watch(pictures[picture], name, lying_about, rng)
     return trials
 
 
@@ -113,12 +142,32 @@ def _fit_channel(trials: Sequence[Trial]) -> ChannelCalibration:
         for candidate in _plausible(trial)
     ]
     inputs = np.array([features for features, _ in labelled])
-    regression = LogisticRegression(C=10.0, max_iter=5000)
-    regression.fit(inputs, [right for _, right in labelled])
-    weights = tuple(regression.coef_[0].tolist())
-    fitted = ChannelCalibration(weights, float(regression.intercept_[0]), 0.0, 0.0)
+    labels = np.array([right for _, right in labelled], np.float64)
+    weights, intercept = fit_regression(inputs, labels)
+    fitted = ChannelCalibration(weights, intercept, 0.0, 0.0)
     offset, scale = _fit_tail(fitted, [trial for trial in trials if trial.shows is None])
-    return ChannelCalibration(weights, fitted.intercept, offset, scale)
+    return ChannelCalibration(weights, intercept, offset, scale)
+
+
+def fit_regression(inputs: Doubles, labels: Doubles) -> tuple[tuple[float, ...], float]:
+    """Fits weights and intercept of a logistic regression to inputs [n, d] and labels [n], 0 or 1.
+
+    No weight is negative: more evidence never makes a match less likely.
+    """
+    signs = 2 * labels - 1
+    design = np.c_[inputs, np.ones(len(inputs))]
+
+    def loss(parameters: Doubles) -> tuple[float, Doubles]:
+        margins = signs * (design @ parameters)
+        penalty = RIDGE * parameters[:-1] @ parameters[:-1]
+        slopes = -signs * expit(-margins) @ design
+        slopes[:-1] += 2 * RIDGE * parameters[:-1]
+        return float(np.logaddexp(0, -margins).sum() + penalty), slopes
+
+    bounds = [(0, None)] * inputs.shape[1] + [(None, None)]
+    start = np.zeros(design.shape[1])
+    fitted = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return tuple(fitted[:-1].tolist()), float(fitted[-1])
 
 
 def _fit_tail(regression: ChannelCalibration, trials: Sequence[Trial]) -> tuple[float, float]:

@@ -1,0 +1,229 @@
+"""The galleries that a benchmark scans: one in this process, one behind a live server."""
+
+import asyncio
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import cv2
+import faiss
+import numpy as np
+import torch
+from imagelink import Client, InvalidArgument, Match, Role
+from rich.progress import track
+
+from benchmarks.metrics import Answer, Found, Quad, accepted_first
+from indexing.bundle import Bundle
+from indexing.errors import ImageLinkError, ImageTooPlain, ImageTooSmall
+from indexing.features import FeatureExtractor
+from indexing.image import decode
+from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
+from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET
+from indexing.shard import IndexedReference, Query, SearchResult, Shard
+from server.registration import MIN_REFERENCE_SIDE
+
+PUBLISHER = "benchmark"
+IN_FLIGHT = 8
+TIMEOUT_SECONDS = 120.0
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Gallery(Protocol):
+    """References to recognise photos by; ``skipped`` counts those left out, by the reason."""
+
+    skipped: Counter[str]
+
+    def __len__(self) -> int: ...
+
+    def scan(self, photo: Path) -> Answer:
+        """Recognises the references in a photo."""
+        ...
+
+    def without(self, references: Collection[Path]) -> AbstractContextManager[None]:
+        """Takes references out of the gallery for a while."""
+        ...
+
+
+class LocalGallery:
+    """A gallery in this process, scanned one photo at a time with one thread per library."""
+
+    def __init__(self, bundle: Bundle, references: Sequence[Path]) -> None:
+        cv2.setNumThreads(1)
+        faiss.omp_set_num_threads(1)
+        torch.set_num_threads(1)
+        self.skipped: Counter[str] = Counter()
+        self._features = FeatureExtractor(bundle)
+        self._recogniser = Recogniser(bundle)
+        self._shard = Shard(bundle)
+        self._runner = asyncio.Runner()
+        threads = os.cpu_count() or 1
+        indexed = side_by_side(self._index, references, "Building the gallery", threads)
+        self._indexed = {Path(entry.id): entry for entry in indexed if entry}
+        self._version = 1
+        self._shard.replace(PUBLISHER, self._version, list(self._indexed.values()))
+
+    def __len__(self) -> int:
+        return len(self._indexed)
+
+    def scan(self, photo: Path) -> Answer:
+        """Recognises the references in a photo, by the library's own pipeline."""
+        start = time.perf_counter()
+        pixels, _ = decode(photo.read_bytes(), WORKING_SIDE)
+        asked = Photo(PUBLISHER, pixels, DEFAULT_FALSE_ACCEPT_BUDGET)
+        recognition = self._runner.run(self._recogniser.recognise([asked], self._search))[0]
+        return _answer(recognition, 1000 * (time.perf_counter() - start))
+
+    @contextmanager
+    def without(self, references: Collection[Path]) -> Iterator[None]:
+        """Takes references out of the gallery for a while."""
+        entries = [self._indexed[path] for path in references if path in self._indexed]
+        self._apply([], [entry.id for entry in entries])
+        try:
+            yield
+        finally:
+            self._apply(entries, [])
+
+    def _apply(self, changed: Sequence[IndexedReference], removed: Sequence[str]) -> None:
+        self._version += 1
+        self._shard.apply(PUBLISHER, self._version, changed, removed)
+
+    async def _search(self, queries: Sequence[Query]) -> list[SearchResult]:
+        return [self._shard.search(query) for query in queries]
+
+    def _index(self, path: Path) -> IndexedReference | None:
+        try:
+            pixels, (width, height) = decode(path.read_bytes(), WORKING_SIDE)
+            if min(width, height) < MIN_REFERENCE_SIDE:
+                raise ImageTooSmall(width=width, height=height, limit=MIN_REFERENCE_SIDE)
+            return IndexedReference(str(path), "", {}, (self._features.reference(pixels),))
+        except (ImageLinkError, OSError) as error:
+            self.skipped[_reason(error)] += 1
+            return None
+
+
+class RemoteGallery:
+    """A gallery behind a live server, under a publisher of its own."""
+
+    def __init__(self, client: Client, publisher: str, references: Sequence[Path]) -> None:
+        self.skipped: Counter[str] = Counter()
+        self._client = client
+        self._publisher = publisher
+        self._names = {path: f"r{number}" for number, path in enumerate(references)}
+        self._paths = {name: path for path, name in self._names.items()}
+        registered = side_by_side(self._register, references, "Registering", IN_FLIGHT)
+        versions = dict(zip(references, registered, strict=True))
+        self._registered = {path for path, version in versions.items() if version}
+        self._version = max(versions.values(), default=0)
+
+    def __len__(self) -> int:
+        return len(self._registered)
+
+    def scan(self, photo: Path) -> Answer:
+        """Recognises the references in a photo; the time includes the network's."""
+        data = photo.read_bytes()
+        start = time.perf_counter()
+        result = self._client.scan(data, min_gallery_version=self._version)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        _, size = decode(data, WORKING_SIDE)
+        found = (
+            Found(self._paths[match.reference_id], match.probability, quad_shares(match, size))
+            for match in result.matches
+        )
+        return Answer(tuple(found), None, milliseconds)
+
+    @contextmanager
+    def without(self, references: Collection[Path]) -> Iterator[None]:
+        """Takes references out of the gallery for a while."""
+        self._activate(references, active=False)
+        try:
+            yield
+        finally:
+            self._activate(references, active=True)
+
+    def _activate(self, references: Collection[Path], *, active: bool) -> None:
+        for path in self._registered.intersection(references):
+            written = self._client.update_reference(
+                self._names[path], publisher=self._publisher, active=active
+            )
+            self._version = written.gallery_version
+
+    def _register(self, path: Path) -> int:
+        name = self._names[path]
+        try:
+            written = self._client.register(
+                path, link=f"https://example.com/{name}", reference_id=name
+            )
+        except InvalidArgument as error:
+            self.skipped[_words(error.reason)] += 1
+            return 0
+        except OSError as error:
+            self.skipped[_reason(error)] += 1
+            return 0
+        return written.gallery_version
+
+
+@contextmanager
+def remote_gallery(
+    target: str, operator_key: str, references: Sequence[Path]
+) -> Iterator[RemoteGallery]:
+    """A gallery under a new publisher of the server at ``target``, deleted afterwards."""
+    publisher = f"{PUBLISHER}-{secrets.token_hex(4)}"
+    with Client(target, key=operator_key, timeout=TIMEOUT_SECONDS) as operator:
+        operator.create_publisher(publisher, false_accept_budget=DEFAULT_FALSE_ACCEPT_BUDGET)
+        try:
+            _, key = operator.create_api_key(publisher, role=Role.PUBLISH)
+            with Client(target, key=key, timeout=TIMEOUT_SECONDS) as client:
+                yield RemoteGallery(client, publisher, references)
+        finally:
+            operator.delete_publisher(publisher)
+
+
+def side_by_side(
+    work: Callable[[Item], Result], items: Sequence[Item], description: str, threads: int
+) -> Iterator[Result]:
+    """The results of ``work`` on each item, in their order, from threads and with a progress bar."""
+    executor = ThreadPoolExecutor(threads)
+    try:
+        yield from track(executor.map(work, items), description, total=len(items))
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def quad_shares(match: Match, size: tuple[int, int]) -> Quad:
+    """Where a match stands in a photo of ``size`` pixels: float32 [4, 2], in shares of its sides."""
+    at = match.location
+    corners = (at.top_left, at.top_right, at.bottom_right, at.bottom_left)
+    width, height = size
+    return np.array([(each.x / width, each.y / height) for each in corners], np.float32)
+
+
+def _answer(recognition: Recognition, milliseconds: float) -> Answer:
+    found = tuple(
+        Found(
+            Path(match.candidate.reference),
+            match.probability,
+            match.candidate.evidence.geometry.quad,
+        )
+        for match in recognition.matches
+    )
+    listed = (Path(name) for name in recognition.shortlist)
+    shortlist = accepted_first((each.reference for each in found), listed)
+    return Answer(found, shortlist, milliseconds)
+
+
+def _words(reason: str) -> str:
+    return reason.lower().removeprefix("image_").replace("_", " ")
+
+
+def _reason(error: ImageLinkError | OSError) -> str:
+    if isinstance(error, ImageTooPlain):
+        return "too plain"
+    return "too small" if isinstance(error, ImageTooSmall) else "unreadable"

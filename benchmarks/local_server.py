@@ -1,0 +1,99 @@
+"""A server of one's own: ``python -m server`` as a subprocess, on free ports."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from imagelink import Client, ImageLinkError
+
+from benchmarks.errors import BenchmarkError
+from server.auth import OPERATOR_ID, new_key
+
+START_SECONDS = 180
+STOP_SECONDS = 60
+LOG_LINES = 20
+
+
+class LocalServer:
+    """A server that serves at ``target`` once it is started. Stop it in any case."""
+
+    def __init__(self, bundle: Path, folder: Path) -> None:
+        """Prepares a server of a bundle whose data and log are to be in ``folder``."""
+        self._port = _free_port()
+        self.target = f"127.0.0.1:{self._port}"
+        self.operator_key = new_key(OPERATOR_ID).text
+        self._bundle = bundle.resolve()
+        self._folder = folder
+        self._log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Starts the server and waits until it answers.
+
+        Raises BenchmarkError with the end of its log where it does not.
+        """
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "server", *self._options()],
+                cwd=self._folder,
+                env=_environment(self.operator_key),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise BenchmarkError(f"The server did not start. Its log:\n{self._tail()}")
+            time.sleep(0.2)
+        return self
+
+    def stop(self) -> None:
+        """Stops the server as Ctrl-C does, and by force if that does not help."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _options(self) -> list[str]:
+        options = {
+            "bundle": self._bundle,
+            "data-dir": self._folder / "data",
+            "grpc-port": self._port,
+            "http-port": _free_port(),
+        }
+        return [f"--{name}={value}" for name, value in options.items()]
+
+    def _answers(self) -> bool:
+        try:
+            with Client(self.target, key=self.operator_key, timeout=2) as client:
+                next(client.list_publishers(page_size=1), None)
+        except ImageLinkError:
+            return False
+        return True
+
+    def _tail(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+
+
+def _environment(operator_key: str) -> dict[str, str]:
+    """This process's environment, but for settings of another server."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("IMAGELINK_")
+    }
+    return inherited | {"IMAGELINK_OPERATOR_KEY": operator_key}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,56 @@
+"""A server for all tests, and one for a test that mistreats it."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.e2e.harness import OPTIONS, RunningServer, Tenant
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RunningServer]:
+    """A server for the whole session: make a publisher of your own on it, never stop it."""
+    with _data_dir() as data:
+        running = RunningServer(data)
+        running.start()
+        yield running
+        running.stop()
+
+
+@pytest.fixture
+def own_server() -> Iterator[RunningServer]:
+    """A server for one test, which may kill, start and stop it."""
+    with _data_dir() as data:
+        running = RunningServer(data)
+        running.start()
+        yield running
+        running.abandon()
+
+
+@pytest.fixture
+def tenant(server: RunningServer) -> Tenant:
+    """A publisher with an empty gallery."""
+    return server.tenant()
+
+
+@pytest.fixture(scope="session")
+def channel(server: RunningServer) -> Iterator[grpc.Channel]:
+    """For calls that the client would not make."""
+    with grpc.insecure_channel(server.target, OPTIONS) as opened:
+        yield opened
+
+
+@contextmanager
+def _data_dir() -> Iterator[Path]:
+    # Not below pytest's own directory: its permissions shut out the database, which runs as
+    # another user where the tests run as root.
+    directory = Path(tempfile.mkdtemp(prefix="imagelink-e2e-"))
+    try:
+        yield directory / "data"
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,74 @@
+"""A server that is killed in the middle of its work, and started again."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from imagelink import ImageLinkError
+
+from tests.e2e.harness import RunningServer, Tenant, assert_ended
+from tests.e2e.pictures import encoded, patchwork
+
+COUNT = 100
+KILL_AFTER = 25
+
+
+def test_what_was_acknowledged_outlives_a_kill(own_server: RunningServer) -> None:
+    tenant = own_server.tenant()
+    images = [encoded(patchwork(1000 + number)) for number in range(COUNT)]
+    left = own_server.processes()
+    acknowledged = _killed_while_registering(own_server, tenant, images)
+    assert KILL_AFTER <= len(acknowledged) < COUNT
+
+    own_server.start()
+    client = own_server.client(tenant.publish_key)
+    listed = {each.id: each for each in client.list_references()}
+    assert acknowledged <= set(listed)
+    assert own_server.operator.get_publisher(tenant.id).gallery_version == len(listed)
+    for each in listed.values():
+        # Wholly there: the row, the image that it names and the file of that image.
+        (image,) = each.images
+        assert (image.width, image.height) == (256, 256)
+        files = list((own_server.data / "blobs").rglob(f"*{image.image_id}*"))
+        assert [file.read_bytes() for file in files] == [images[_number(each.id)]]
+
+    def found(reference: str) -> list[str]:
+        result = client.scan(images[_number(reference)], min_gallery_version=len(listed))
+        return [match.reference_id for match in result.matches]
+
+    with ThreadPoolExecutor(8) as pool:
+        references = sorted(listed)
+        assert list(pool.map(found, references)) == [[each] for each in references]
+
+    own_server.stop()
+    assert_ended(left, 90)
+
+
+def _killed_while_registering(
+    server: RunningServer, tenant: Tenant, images: list[bytes]
+) -> set[str]:
+    """The ids of what was acknowledged."""
+    acknowledged: set[str] = set()
+    enough = threading.Event()
+
+    def register(number: int) -> None:
+        try:
+            tenant.client.register(
+                images[number], link="https://example.com/", reference_id=f"r-{number:03}"
+            )
+        except ImageLinkError:
+            return
+        acknowledged.add(f"r-{number:03}")
+        if len(acknowledged) >= KILL_AFTER:
+            enough.set()
+
+    with ThreadPoolExecutor(COUNT) as pool:
+        calls = [pool.submit(register, number) for number in range(COUNT)]
+        assert enough.wait(60)
+        server.kill()
+        for call in calls:
+            call.result()
+    return acknowledged
+
+
+def _number(reference: str) -> int:
+    return int(reference.removeprefix("r-"))

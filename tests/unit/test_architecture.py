@@ -1,0 +1,41 @@
+"""The rules that hold the house together and that no other tool checks."""
+
+from indexing import errors
+from server.rpc import Fault
+from server.status import INTERNAL, STATUSES
+
+# These end a process or a job before any caller could see them.
+NEVER_ANSWERED = {
+    errors.BundleInvalid,
+    errors.DataDirInUse,
+    errors.FeaturesMissing,
+    errors.ModelVersionMismatch,
+}
+
+
+def test_every_error_that_can_reach_a_caller_has_a_status() -> None:
+    ours = {
+        error
+        for error in _descendants(errors.ImageLinkError)
+        if error.__module__.split(".")[0] in {"indexing", "server"}
+    }
+    assert ours - NEVER_ANSWERED - {Fault} == set(STATUSES)
+
+
+def test_a_fault_of_the_server_is_internal() -> None:
+    assert Fault not in STATUSES
+    assert INTERNAL[0].name == "INTERNAL"
+
+
+def test_every_error_tells_the_user_something() -> None:
+    for error in STATUSES:
+        message = (error.__doc__ or "").strip()
+        assert message, error.__name__
+        assert "\n" not in message, f"{error.__name__}: a message is one line"
+
+
+def _descendants(
+    error: type[errors.ImageLinkError],
+) -> set[type[errors.ImageLinkError]]:
+    children = error.__subclasses__()
+    return set(children).union(*(_descendants(child) for child in children))
