@@ -58,8 +58,8 @@ def run(own: tuple[Path, Path] | None, output: Path, bundle: Path) -> bool:
     """Runs the demo with drawn pictures, or a folder of pictures and one of photos.
 
     Returns whether it went well: at most 2 % of the registered things were missed, and nothing
-    else was answered. Raises BenchmarkError, BundleInvalid, DatasetError or
-    the client's ImageLinkError where it cannot run.
+    else was answered. Raises BenchmarkError, BundleInvalid, DatasetError or the client's
+    ImageLinkError where it cannot run.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if own and own[1].resolve() == (output / "photos").resolve():

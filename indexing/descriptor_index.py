@@ -6,13 +6,17 @@ lists: thousands of empty ones would cost it more than its descriptors.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
 
-from indexing.keypoints import Channel
 from indexing.image import Pixels
+from indexing.keypoints import Channel
 from indexing.voting import PLACE_BITS, Floats, Ints
+
+# FAISS's binary and float indexes have the same methods but no common base.
+Index = Any
 
 NEIGHBOURS = 8
 LISTS_PROBED = 8
@@ -27,7 +31,7 @@ class Codebook:
     channel: Channel
     centroids: tuple[Pixels, ...]
 
-    def quantizers(self) -> "list[faiss.Index]":
+    def quantizers(self) -> list[Index]:
         """A flat index over each set of centroids."""
         return [_quantizer(self.channel, centroids) for centroids in self.centroids]
 
@@ -38,7 +42,7 @@ class DescriptorIndex:
     ``quantizers`` are those of the codebook, shared between galleries.
     """
 
-    def __init__(self, channel: Channel, quantizers: "list[faiss.Index]") -> None:
+    def __init__(self, channel: Channel, quantizers: list[Index]) -> None:
         self._channel = channel
         self._quantizers = quantizers
         self._level = 0
@@ -66,7 +70,9 @@ class DescriptorIndex:
 
     def _grow(self, size: int) -> None:
         level = self._level
-        while level + 1 < len(self._quantizers) and size > DESCRIPTORS_PER_LIST * self._lists(level):
+        while level + 1 < len(self._quantizers) and size > DESCRIPTORS_PER_LIST * self._lists(
+            level
+        ):
             level += 1
         if level > self._level:
             self._level = level
@@ -76,14 +82,17 @@ class DescriptorIndex:
         return int(self._quantizers[level].ntotal)
 
 
-def _quantizer(channel: Channel, centroids: Pixels) -> "faiss.Index":
+def _quantizer(channel: Channel, centroids: Pixels) -> Index:
     width = centroids.shape[1]
-    index = faiss.IndexBinaryFlat(width * 8) if channel is Channel.ORB else faiss.IndexFlatL2(width)
+    index: Index = (
+        faiss.IndexBinaryFlat(width * 8) if channel is Channel.ORB else faiss.IndexFlatL2(width)
+    )
     index.add(_values(channel, centroids))
     return index
 
 
-def _inverted_file(channel: Channel, quantizer: "faiss.Index") -> "faiss.IndexIVF":
+def _inverted_file(channel: Channel, quantizer: Index) -> Index:
+    index: Index
     if channel is Channel.ORB:
         index = faiss.IndexBinaryIVF(quantizer, quantizer.d, quantizer.ntotal)
         index.is_trained = True
@@ -97,9 +106,7 @@ def _inverted_file(channel: Channel, quantizer: "faiss.Index") -> "faiss.IndexIV
     return index
 
 
-def _regrouped(
-    channel: Channel, index: "faiss.IndexIVF", quantizer: "faiss.Index"
-) -> "faiss.IndexIVF":
+def _regrouped(channel: Channel, index: Index, quantizer: Index) -> Index:
     larger = _inverted_file(channel, quantizer)
     lists = index.invlists
     for number in range(lists.nlist):

@@ -51,8 +51,8 @@ def to_api_key(row: Row) -> ApiKey:
 
 def to_reference(row: Row) -> Reference:
     """Return a row, its images as JSON in the last column, as a reference."""
-    *fields, images = row
-    return Reference(*fields, images=tuple(_to_image(image) for image in images or ()))
+    images = tuple(_to_image(image) for image in row[-1] or ())
+    return Reference(*row[:-1], images)
 
 
 def _to_image(values: list[Any]) -> ReferenceImage:

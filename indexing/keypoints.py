@@ -4,6 +4,7 @@ ORB (Rublee et al., 2011) is cheap; RootSIFT (Arandjelović and Zisserman, 2012)
 64 bytes, is what a scan turns to when ORB leaves it in doubt.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -17,6 +18,8 @@ from indexing.image import Pixels, scaled
 Floats = npt.NDArray[np.float32]
 
 REFERENCE_KEYPOINTS = 250
+# Half of OpenCV's default: dark and pale prints keep their keypoints.
+CONTRAST_THRESHOLD = 0.02
 
 
 class Channel(StrEnum):
@@ -60,11 +63,11 @@ class OrbExtractor:
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
         grey = cv2.cvtColor(scaled(pixels, self.long_side), cv2.COLOR_RGB2GRAY)
-        detector = cv2.ORB_create(nfeatures=count, fastThreshold=10)
+        detector = cv2.ORB.create(nfeatures=count, fastThreshold=10)
         found, descriptors = detector.detectAndCompute(grey, None)
         if descriptors is None:
             return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
-        return LocalFeatures(_shares(found, grey)[:count], descriptors[:count])
+        return LocalFeatures(_shares(found, grey)[:count], np.asarray(descriptors[:count]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +105,16 @@ class SiftExtractor:
 def root_sift(pixels: Pixels, count: int, long_side: int) -> tuple[Floats, Floats]:
     """Finds points, float32 [n, 2], as shares, and RootSIFT, float32 [n, 128], of an RGB image."""
     grey = cv2.cvtColor(scaled(pixels, long_side), cv2.COLOR_RGB2GRAY)
-    found, sift = cv2.SIFT_create(nfeatures=count, contrastThreshold=0.02).detectAndCompute(grey, None)
+    detector = cv2.SIFT.create(nfeatures=count, contrastThreshold=CONTRAST_THRESHOLD)
+    found, sift = detector.detectAndCompute(grey, None)
     if sift is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
     sift = sift[:count]
     return _shares(found, grey)[:count], np.sqrt(sift / (sift.sum(axis=1, keepdims=True) + 1e-7))
 
 
-def _shares(keypoints: list[cv2.KeyPoint], grey: Pixels) -> Floats:
-    height, width = grey.shape
-    return np.asarray(cv2.KeyPoint_convert(keypoints) / (width, height), np.float32)
+def _shares(keypoints: Sequence[cv2.KeyPoint], grey: cv2.typing.MatLike) -> Floats:
+    height, width = grey.shape[:2]
+    points: Floats = np.asarray(cv2.KeyPoint.convert(keypoints), np.float32)
+    shares: Floats = points / np.array([width, height], np.float32)
+    return shares

@@ -50,7 +50,7 @@ class Photo:
     def aspect(self) -> float:
         """Width over height."""
         height, width = self.pixels.shape[:2]
-        return width / height
+        return float(width / height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,10 @@ def _joined(coarse: SearchResult, fine: SearchResult) -> SearchResult:
 
 def _unexplained(local: LocalFeatures, matches: Sequence[Match]) -> float:
     outside = [
-        all(cv2.pointPolygonTest(match.candidate.evidence.geometry.quad, point, False) < 0 for match in matches)
+        all(
+            cv2.pointPolygonTest(match.candidate.evidence.geometry.quad, point, False) < 0
+            for match in matches
+        )
         for point in local.points.tolist()
     ]
     return float(np.mean(outside)) if outside else 0.0

@@ -65,9 +65,7 @@ class ShardReplica:
                 if not self._has(publisher, version):
                     await self._refresh(publisher)
         if not self._has(publisher, version):
-            raise GalleryVersionNotReached(
-                version=self._loaded[publisher].version, wanted=version
-            )
+            raise GalleryVersionNotReached(version=self._loaded[publisher].version, wanted=version)
 
     def _has(self, publisher: str, version: int) -> bool:
         loaded = self._loaded.get(publisher)

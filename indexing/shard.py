@@ -13,7 +13,7 @@ import numpy as np
 
 from indexing.bundle import Bundle
 from indexing.decision import Candidate, Evidence
-from indexing.descriptor_index import DescriptorIndex
+from indexing.descriptor_index import DescriptorIndex, Index
 from indexing.embedding import Embeddings
 from indexing.errors import ModelVersionMismatch
 from indexing.features import ReferenceFeatures
@@ -83,10 +83,10 @@ class _Row:
 class GalleryIndex:
     """The indexes of one publisher under one model version."""
 
-    def __init__(self, model_version: str, channels: "Mapping[Channel, list[faiss.Index]]") -> None:
+    def __init__(self, model_version: str, channels: Mapping[Channel, list[Index]]) -> None:
         self.version = 0
         self._model_version = model_version
-        self._embeddings: faiss.IndexIDMap2 | None = None
+        self._embeddings: Index = None
         self._descriptors = {
             channel: DescriptorIndex(channel, quantizers)
             for channel, quantizers in channels.items()
@@ -204,9 +204,7 @@ class Shard:
         }
         self._galleries: dict[str, GalleryIndex] = {}
 
-    def replace(
-        self, publisher: str, version: int, references: Sequence[IndexedReference]
-    ) -> None:
+    def replace(self, publisher: str, version: int, references: Sequence[IndexedReference]) -> None:
         """Sets a publisher's whole gallery."""
         gallery = GalleryIndex(self._model_version, self._quantizers)
         gallery.apply(version, references, ())

@@ -34,9 +34,7 @@ class Geometry:
     plausible: bool
 
 
-def verify(
-    query_points: Floats, reference_points: Floats, photo_aspect: float
-) -> Geometry | None:
+def verify(query_points: Floats, reference_points: Floats, photo_aspect: float) -> Geometry | None:
     """Fits a homography to correspondences, both float32 [n, 2] as shares of their images.
 
     ``photo_aspect`` is the photo's width over its height. Returns None where fewer than 6 agree.
@@ -49,14 +47,18 @@ def verify(
     homography, mask = cv2.findHomography(
         source, target, cv2.USAC_MAGSAC, REPROJECTION_PIXELS, maxIters=2000, confidence=0.999
     )
-    if homography is None or (inlier := mask.ravel().astype(bool)).sum() < MIN_INLIERS:
+    if homography is None:
+        return None
+    inlier = mask.ravel().astype(bool)
+    inliers = _distinct(target[inlier])
+    if inliers < MIN_INLIERS:
         return None
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * FRAME
     quad = cv2.perspectiveTransform(corners[None], homography)[0]
     cells = np.unique(np.floor(reference_points[inlier] * (GRID - 1e-4)).astype(int), axis=0)
     return Geometry(
         (quad / frame).astype(np.float32),
-        _distinct(target[inlier]),
+        inliers,
         len(query_points),
         len(cells) / GRID**2,
         _in_front(homography, corners) and _plausible(quad, frame),
@@ -82,7 +84,7 @@ def _distinct(points: Floats) -> int:
     return len(np.unique(np.floor(points / REPROJECTION_PIXELS), axis=0))
 
 
-def _in_front(homography: npt.NDArray[np.float64], corners: Floats) -> bool:
+def _in_front(homography: cv2.typing.MatLike, corners: Floats) -> bool:
     depth = np.c_[corners, np.ones(4)] @ homography[2]
     return bool((depth > 0).all() or (depth < 0).all())
 
@@ -93,7 +95,9 @@ def _plausible(quad: Floats, frame: Floats) -> bool:
     if not (turns > 0).all():
         return False
     lengths = np.linalg.norm(sides, axis=1)
-    ratios = np.maximum(lengths[:2], lengths[2:]) / np.maximum(np.minimum(lengths[:2], lengths[2:]), 1)
+    ratios = np.maximum(lengths[:2], lengths[2:]) / np.maximum(
+        np.minimum(lengths[:2], lengths[2:]), 1
+    )
     area = cv2.contourArea(quad) / float(frame.prod())
     return bool(0.01 <= area <= 3.0 and (ratios <= 2.5).all())
 

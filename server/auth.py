@@ -80,7 +80,9 @@ class Authenticator:
 def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     for name, value in metadata:
         if name.lower() == "authorization":
-            scheme, _, key = (value if isinstance(value, str) else value.decode("latin1")).partition(" ")
+            scheme, _, key = (
+                value if isinstance(value, str) else value.decode("latin1")
+            ).partition(" ")
             if scheme.lower() == "bearer" and key.strip():
                 return key.strip()
             raise ApiKeyInvalid

@@ -15,7 +15,7 @@ from imagelink.v1 import gallery_pb2, publisher_pb2, recognition_pb2
 from indexing import decision, reference
 from indexing.errors import FieldInvalid, PageTokenInvalid
 from indexing.recognition import Recognition
-from indexing.verification import Floats
+from indexing.voting import Floats
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ID_FORM = "1 to 63 lower-case letters, digits and hyphens, beginning with a letter or digit"
@@ -155,7 +155,7 @@ def publisher_message(entity: reference.Publisher) -> publisher_pb2.Publisher:
     )
 
 
-def role_message(role: reference.Role) -> publisher_pb2.Role:
+def role_message(role: reference.Role) -> "publisher_pb2.Role.ValueType":
     """A role."""
     return publisher_pb2.Role.Value(f"ROLE_{role.name}")
 
@@ -212,7 +212,7 @@ def _duration(seconds: float) -> Duration:
     return duration
 
 
-def _no_match_message(reason: decision.NoMatch | None) -> recognition_pb2.NoMatchReason:
+def _no_match_message(reason: decision.NoMatch | None) -> "recognition_pb2.NoMatchReason.ValueType":
     name = "UNSPECIFIED" if reason is None else reason.name
     return recognition_pb2.NoMatchReason.Value(f"NO_MATCH_REASON_{name}")
 

@@ -50,7 +50,7 @@ def rpc(
     def decorate(
         method: Callable[[Any, Request, Caller], Awaitable[Answer]],
     ) -> Callable[[Any, Request, GrpcContext], Awaitable[Answer]]:
-        answer_type = get_type_hints(method)["return"]
+        answer_type: type[Answer] = get_type_hints(method)["return"]
 
         async def call(self: Authenticated, request: Request, grpc_context: GrpcContext) -> Answer:
             try:

@@ -42,14 +42,14 @@ class Services:
         self._scanning = scanning
         self._model_version = model_version
 
-    async def Check(  # noqa: N802
+    async def Check(
         self, request: health_pb2.HealthCheckRequest, grpc_context: GrpcContext
     ) -> health_pb2.HealthCheckResponse:
         """Answers health probes: a replica that can answer serves."""
         return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
     @rpc(SCAN)
-    async def Scan(  # noqa: N802
+    async def Scan(
         self, request: recognition_pb2.ScanRequest, caller: Caller
     ) -> recognition_pb2.ScanResponse:
         """Recognises a photo."""
@@ -65,13 +65,15 @@ class Services:
         return answer
 
     @rpc(PUBLISH)
-    async def Register(  # noqa: N802
+    async def Register(
         self, request: gallery_pb2.RegisterRequest, caller: Caller
     ) -> gallery_pb2.RegisterResponse:
         """Registers a reference."""
         asked = Registration(
             _own_publisher(caller, request.parent),
-            convert.checked_id("reference_id", request.reference_id) if request.reference_id else "",
+            convert.checked_id("reference_id", request.reference_id)
+            if request.reference_id
+            else "",
             convert.checked_link("reference.link", request.reference.link),
             convert.checked_metadata("reference.metadata", request.reference.metadata),
             request.image,
@@ -84,7 +86,7 @@ class Services:
         )
 
     @rpc(PUBLISH)
-    async def GetReference(  # noqa: N802
+    async def GetReference(
         self, request: gallery_pb2.GetReferenceRequest, caller: Caller
     ) -> gallery_pb2.Reference:
         """Gets a reference."""
@@ -92,7 +94,7 @@ class Services:
         return convert.reference_message(await self._store.get_reference(publisher, reference))
 
     @rpc(PUBLISH)
-    async def ListReferences(  # noqa: N802
+    async def ListReferences(
         self, request: gallery_pb2.ListReferencesRequest, caller: Caller
     ) -> gallery_pb2.ListReferencesResponse:
         """Lists references."""
@@ -108,7 +110,7 @@ class Services:
         )
 
     @rpc(PUBLISH)
-    async def UpdateReference(  # noqa: N802
+    async def UpdateReference(
         self, request: gallery_pb2.UpdateReferenceRequest, caller: Caller
     ) -> gallery_pb2.UpdateReferenceResponse:
         """Changes a reference."""
@@ -130,7 +132,7 @@ class Services:
         )
 
     @rpc(PUBLISH)
-    async def DeleteReference(  # noqa: N802
+    async def DeleteReference(
         self, request: gallery_pb2.DeleteReferenceRequest, caller: Caller
     ) -> gallery_pb2.DeleteReferenceResponse:
         """Deletes a reference."""
@@ -139,7 +141,7 @@ class Services:
         return gallery_pb2.DeleteReferenceResponse(gallery_version=version)
 
     @rpc(OPERATE)
-    async def CreatePublisher(  # noqa: N802
+    async def CreatePublisher(
         self, request: publisher_pb2.CreatePublisherRequest, caller: Caller
     ) -> publisher_pb2.Publisher:
         """Creates a publisher."""
@@ -155,7 +157,7 @@ class Services:
         return convert.publisher_message(created)
 
     @rpc(OPERATE)
-    async def GetPublisher(  # noqa: N802
+    async def GetPublisher(
         self, request: publisher_pb2.GetPublisherRequest, caller: Caller
     ) -> publisher_pb2.Publisher:
         """Gets a publisher."""
@@ -163,7 +165,7 @@ class Services:
         return convert.publisher_message(await self._store.get_publisher(publisher))
 
     @rpc(OPERATE)
-    async def ListPublishers(  # noqa: N802
+    async def ListPublishers(
         self, request: publisher_pb2.ListPublishersRequest, caller: Caller
     ) -> publisher_pb2.ListPublishersResponse:
         """Lists publishers."""
@@ -177,7 +179,7 @@ class Services:
         )
 
     @rpc(OPERATE)
-    async def UpdatePublisher(  # noqa: N802
+    async def UpdatePublisher(
         self, request: publisher_pb2.UpdatePublisherRequest, caller: Caller
     ) -> publisher_pb2.Publisher:
         """Changes a publisher."""
@@ -199,7 +201,7 @@ class Services:
         return convert.publisher_message(updated)
 
     @rpc(OPERATE)
-    async def DeletePublisher(  # noqa: N802
+    async def DeletePublisher(
         self, request: publisher_pb2.DeletePublisherRequest, caller: Caller
     ) -> publisher_pb2.DeletePublisherResponse:
         """Deletes a publisher."""
@@ -208,7 +210,7 @@ class Services:
         return publisher_pb2.DeletePublisherResponse(references_deleted=deleted)
 
     @rpc(OPERATE)
-    async def CreateApiKey(  # noqa: N802
+    async def CreateApiKey(
         self, request: publisher_pb2.CreateApiKeyRequest, caller: Caller
     ) -> publisher_pb2.CreateApiKeyResponse:
         """Creates an API key."""
@@ -224,7 +226,7 @@ class Services:
         )
 
     @rpc(OPERATE)
-    async def ListApiKeys(  # noqa: N802
+    async def ListApiKeys(
         self, request: publisher_pb2.ListApiKeysRequest, caller: Caller
     ) -> publisher_pb2.ListApiKeysResponse:
         """Lists API keys."""
@@ -235,7 +237,7 @@ class Services:
         )
 
     @rpc(OPERATE)
-    async def RevokeApiKey(  # noqa: N802
+    async def RevokeApiKey(
         self, request: publisher_pb2.RevokeApiKeyRequest, caller: Caller
     ) -> publisher_pb2.ApiKey:
         """Revokes an API key."""

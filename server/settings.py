@@ -45,7 +45,9 @@ class Settings(BaseSettings):
     shard_replicas: PositiveInt = Field(1, description="Replicas of each gallery shard.")
     batch_size: PositiveInt = Field(8, description="Most scans in a micro-batch.")
     batch_wait_ms: float = Field(3.0, ge=0, description="Longest wait for a micro-batch to fill.")
-    max_ongoing_requests: PositiveInt = Field(64, description="Requests a scanner works on at once.")
+    max_ongoing_requests: PositiveInt = Field(
+        64, description="Requests a scanner works on at once."
+    )
     max_queued_requests: PositiveInt = Field(256, description="Requests that may wait per scanner.")
     database_connections: PositiveInt = Field(8, description="Database connections per replica.")
 

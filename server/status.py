@@ -80,7 +80,9 @@ def fail(context: StatusContext, error: errors.ImageLinkError) -> None:
     context.set_trailing_metadata([(DETAILS_KEY, status.SerializeToString())])
 
 
-def _packed(detail: "error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo") -> any_pb2.Any:
+def _packed(
+    detail: "error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo",
+) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(detail)
     return packed

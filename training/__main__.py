@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from training.datasets import DatasetError
+from training.publish import Publication, publish
 from training.trainer import RunMismatchError, Trainer, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -42,6 +43,24 @@ def train(
     try:
         Trainer(config, run, typer.echo).train()
     except (DatasetError, RunMismatchError) as error:
+        raise SystemExit(str(error)) from error
+
+
+@app.command("publish")
+def publish_run(
+    run: Annotated[Path, typer.Option(help="The run's folder.")],
+    pictures: Annotated[list[Path], typer.Option(help="A folder of pictures to calibrate on.")],
+    output: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    trained_on: Annotated[str, typer.Option(help="What the pictures are, for people.")],
+    name: Annotated[str, typer.Option(help="Of the model.")] = "default",
+    views: Annotated[int, typer.Option(min=30, help="Views to calibrate on, twice.")] = 1500,
+    codebook_pictures: Annotated[int, typer.Option(min=100, help="To fit codebooks on.")] = 1500,
+) -> None:
+    """Make a model bundle of a run: fit the codebooks, calibrate the decisions."""
+    what = Publication(run, pictures, name, trained_on, codebook_pictures, views)
+    try:
+        typer.echo(publish(what, output))
+    except (DatasetError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
 
 

@@ -103,9 +103,7 @@ def _sharing(candidates: Sequence[Candidate], inliers: int, coverage: float) -> 
     )
 
 
-def run_trials(
-    bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int
-) -> list[Trial]:
+def run_trials(bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int) -> list[Trial]:
     """Renders ``views`` views of pictures in galleries, and as many of pictures in none.
 
     Near-duplicates of what a view shows are left out of its candidates: they are not wrong.
@@ -119,8 +117,10 @@ def run_trials(
     for number, members in enumerate(np.split(inside, borders)):
         gallery = CalibrationGallery(bundle, [pictures[i] for i in members])
         strangers = outside[number * each : (number + 1) * each]
-        shown = [(str(n), members[n]) for n in rng.integers(0, len(members), each)]
-        shown += [(None, stranger) for stranger in strangers]
+        shown: list[tuple[str | None, int]] = [
+            (str(n), int(members[n])) for n in rng.integers(0, len(members), each)
+        ]
+        shown += [(None, int(stranger)) for stranger in strangers]
         for name, picture in track(shown, f"views, gallery of {len(members)}"):
             lying_about = [pictures[i] for i in rng.choice(outside, 3)]
             trials += gallery.watch(pictures[picture], name, lying_about, rng)

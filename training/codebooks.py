@@ -1,16 +1,17 @@
 """Fitting of what the local features need once: the projection of RootSIFT and the codebooks."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from indexing.descriptor_index import Codebook
 from indexing.image import Pixels
 from indexing.keypoints import (
     REFERENCE_KEYPOINTS,
     Channel,
+    Floats,
     OrbExtractor,
     Projection,
     SiftExtractor,
@@ -23,7 +24,7 @@ ITERATIONS = 10
 SATURATION_PERCENTILE = 99.95
 
 
-def fit_projection(descriptors: npt.NDArray[np.float32]) -> Projection:
+def fit_projection(descriptors: Floats) -> Projection:
     """Fits the principal components of RootSIFT descriptors, float32 [n, 128]."""
     mean = descriptors.mean(axis=0)
     centred = descriptors - mean
@@ -57,11 +58,12 @@ def _sets(descriptors: Pixels, cluster: Callable[[Pixels, int], Pixels]) -> tupl
 def _centroids(descriptors: Pixels, lists: int) -> Pixels:
     clustering = faiss.Kmeans(descriptors.shape[1], lists, niter=ITERATIONS, seed=1)
     clustering.train(descriptors.astype(np.float32))
-    return np.clip(np.rint(clustering.centroids), 0, 255).astype(np.uint8)
+    levels: Floats = np.rint(np.asarray(clustering.centroids, np.float32))
+    return levels.clip(0, 255).astype(np.uint8)
 
 
 def _binary_centroids(descriptors: Pixels, lists: int) -> Pixels:
-    quantizer = faiss.IndexBinaryFlat(descriptors.shape[1] * 8)
+    quantizer: Any = faiss.IndexBinaryFlat(descriptors.shape[1] * 8)
     index = faiss.IndexBinaryIVF(quantizer, quantizer.d, lists)
     index.cp.niter = ITERATIONS
     index.train(descriptors)

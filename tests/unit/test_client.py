@@ -1,6 +1,6 @@
 """The client against a small real gRPC server, written by hand."""
 
-# ruff: noqa: N802 (servicers name their methods as the API does)
+
 
 import asyncio
 import json

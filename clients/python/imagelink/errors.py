@@ -1,13 +1,13 @@
 """The client's errors, and their making from gRPC's."""
 
-# ruff: noqa: N818 (named like the gRPC status that each stands for)
+
 
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 _Detail = TypeVar("_Detail", bound=Message)
