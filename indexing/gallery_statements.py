@@ -51,8 +51,9 @@ def to_api_key(row: Row) -> ApiKey:
 
 def to_reference(row: Row) -> Reference:
     """Return a row, its images as JSON in the last column, as a reference."""
-    images = tuple(_to_image(image) for image in row[-1] or ())
-    return Reference(*row[:-1], images)
+    publisher, name, link, metadata, active, created, updated, stored = row
+    images = tuple(_to_image(image) for image in stored or ())
+    return Reference(publisher, name, link, metadata, active, created, updated, images)
 
 
 def _to_image(values: list[Any]) -> ReferenceImage:

@@ -64,6 +64,9 @@ class OrbExtractor:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
         grey = cv2.cvtColor(scaled(pixels, self.long_side), cv2.COLOR_RGB2GRAY)
         detector = cv2.ORB.create(nfeatures=count, fastThreshold=10)
+        # OpenCV fails on a single row, and finds nothing in less than a patch.
+        if min(grey.shape) < detector.getPatchSize():
+            return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
         found, descriptors = detector.detectAndCompute(grey, None)
         if descriptors is None:
             return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
@@ -116,5 +119,4 @@ def root_sift(pixels: Pixels, count: int, long_side: int) -> tuple[Floats, Float
 def _shares(keypoints: Sequence[cv2.KeyPoint], grey: cv2.typing.MatLike) -> Floats:
     height, width = grey.shape[:2]
     points: Floats = np.asarray(cv2.KeyPoint.convert(keypoints), np.float32)
-    shares: Floats = points / np.array([width, height], np.float32)
-    return shares
+    return np.divide(points, [width, height], dtype=np.float32)
