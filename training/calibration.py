@@ -1,7 +1,9 @@
 """Calibration of the decision rule on rendered views: never on a real photo that is reported on.
 
 A part of the pictures becomes the gallery. Views of gallery pictures show what right candidates
-look like, views of the others what wrong ones do and how far their log-odds reach.
+look like, views of the others what wrong ones do and how far their log-odds reach. A picture that
+shares a part with a gallery picture, such as the frame of a card game, says nothing about chance, and
+is not asked for wrong candidates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -67,18 +69,12 @@ class CalibrationGallery:
         except ImageTooPlain:
             return None
 
-    def watch(
-        self,
-        picture: Pixels,
-        name: str | None,
-        lying_about: Sequence[Pixels],
-        rng: np.random.Generator,
-    ) -> Iterator[Trial]:
+    def watch(self, picture: Pixels, name: str | None, rng: np.random.Generator) -> Iterator[Trial]:
         """Renders a view of a picture, registered under ``name`` or not at all, and tries it."""
         clean = [c for found in self._found(picture).values() for c in found]
         same = _sharing(clean, DUPLICATE_INLIERS, DUPLICATE_COVERAGE) - {name}
         related = _sharing(clean, RELATED_INLIERS, 0.0) - {name}
-        view = render_view(picture, clutter(lying_about, (640, 480), rng), VIEW, rng)
+        view = render_view(picture, clutter([], (640, 480), rng), VIEW, rng)
         for channel, found in self._found(view.photo).items():
             others = tuple(c for c in found if c.reference not in same)
             yield Trial(channel, name, related, others)
@@ -122,8 +118,7 @@ def run_trials(bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int
         ]
         shown += [(None, int(stranger)) for stranger in strangers]
         for name, picture in track(shown, f"views, gallery of {len(members)}"):
-            lying_about = [pictures[i] for i in rng.choice(outside, 3)]
-            trials += gallery.watch(pictures[picture], name, lying_about, rng)
+            trials += gallery.watch(pictures[picture], name, rng)
     return trials
 
 
@@ -136,16 +131,13 @@ def fit_calibration(trials: Sequence[Trial]) -> Calibration:
 
 
 def _fit_channel(trials: Sequence[Trial]) -> ChannelCalibration:
-    labelled = [
-        (candidate.evidence.features(), candidate.reference == trial.shows)
-        for trial in trials
-        for candidate in _plausible(trial)
-    ]
-    inputs = np.array([features for features, _ in labelled])
-    labels = np.array([right for _, right in labelled], np.float64)
-    weights, intercept = fit_regression(inputs, labels)
+    right = [c for t in trials for c in _plausible(t) if c.reference == t.shows]
+    apart = [trial for trial in trials if not trial.related]
+    wrong = [c for t in apart for c in _plausible(t) if c.reference != t.shows]
+    inputs = np.array([candidate.evidence.features() for candidate in right + wrong])
+    weights, intercept = fit_regression(inputs, np.r_[np.ones(len(right)), np.zeros(len(wrong))])
     fitted = ChannelCalibration(weights, intercept, 0.0, 0.0)
-    offset, scale = _fit_tail(fitted, [trial for trial in trials if trial.shows is None])
+    offset, scale = _fit_tail(fitted, [trial for trial in apart if trial.shows is None])
     return ChannelCalibration(weights, intercept, offset, scale)
 
 
@@ -171,11 +163,8 @@ def fit_regression(inputs: Doubles, labels: Doubles) -> tuple[tuple[float, ...],
 
 
 def _fit_tail(regression: ChannelCalibration, trials: Sequence[Trial]) -> tuple[float, float]:
-    best = [
-        max(regression.log_odds(candidate.evidence) for candidate in _plausible(trial))
-        for trial in trials
-        if _plausible(trial)
-    ]
+    found = [candidates for trial in trials if (candidates := _plausible(trial))]
+    best = [max(regression.log_odds(c.evidence) for c in candidates) for candidates in found]
     if len(best) < MIN_TAIL:
         raise ValueError(f"only {len(best)} wrong candidates: calibrate on more views")
     reach = np.sort(best)[::-1]

@@ -51,6 +51,8 @@ class RunningServer:
     http_port: int = field(default_factory=lambda: free_port())
     process: subprocess.Popen[bytes] | None = None
     clients: list[Client] = field(default_factory=list)
+    started: list[psutil.Process] = field(default_factory=list)
+    killed: bool = False
 
     @property
     def target(self) -> str:
@@ -65,6 +67,8 @@ class RunningServer:
         return (self.data / "operator.key").read_text().strip()
 
     def start(self) -> None:
+        # Clients that lost a server wait before they try again, and so do new ones like them.
+        self._close_clients()
         self.data.mkdir(parents=True, exist_ok=True)
         settings = {
             "IMAGELINK_DATA_DIR": str(self.data),
@@ -81,14 +85,13 @@ class RunningServer:
                 start_new_session=True,
             )
         self._wait_until_it_serves()
+        self.remember_processes()
 
     def stop(self) -> None:
         """Stops it as Ctrl-C does: it must end well, and with all of its processes."""
         process = self._running()
-        for client in self.clients:
-            client.close()
-        self.clients.clear()
-        started = self.processes()
+        self._close_clients()
+        self.remember_processes()
         process.send_signal(signal.SIGINT)
         try:
             status = process.wait(STOP_SECONDS)
@@ -97,22 +100,32 @@ class RunningServer:
             pytest.fail(f"The server did not stop in {STOP_SECONDS} s:\n{self.log}")
         assert status == 0, self.log
         assert "Traceback" not in self.log
-        assert_ended(started, 10)
+        # What was left of a killed server takes a minute to notice.
+        assert_ended(self.started, 90 if self.killed else 10)
 
     def kill(self) -> None:
-        """Kills the main process alone."""
+        """Kills the main process and the replicas, so that calls break off; leaves the rest."""
         process = self._running()
         process.kill()
+        for started in self.started:
+            with suppress(psutil.Error):
+                if "ServeReplica" in " ".join(started.cmdline()):
+                    started.kill()
         process.wait()
+        self.killed = True
 
     def abandon(self) -> None:
         """Ends whatever still runs, without a word."""
-        for process in self.processes():
+        for process in [*self.started, *self.processes()]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def remember_processes(self) -> None:
+        """Notes what runs now: it must have ended after a stop."""
+        self.started += self.processes()
 
     def processes(self) -> list[psutil.Process]:
         """All that the server started: its descendants, and what works on its data."""
@@ -144,6 +157,11 @@ class RunningServer:
         _, publish_key = operator.create_api_key(publisher, role=Role.PUBLISH)
         _, scan_key = operator.create_api_key(publisher, role=Role.SCAN)
         return Tenant(publisher, self.client(publish_key), publish_key, scan_key)
+
+    def _close_clients(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.clients.clear()
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self.process is not None

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from indexing.decision import Candidate, ChannelCalibration, Evidence, accepted
+from indexing.keypoints import Channel
+from indexing.verification import Geometry
+from training.calibration import fit_regression
+
+SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
+CALIBRATION = {
+    channel: ChannelCalibration((2.0, 2.0, 1.0, 1.0), -10.0, 0.0, 0.2) for channel in Channel
+}
+
+
+def candidate(
+    name: str, inliers: int, matches: int = 60, quad: np.ndarray = SQUARE, plausible: bool = True
+) -> Candidate:
+    geometry = Geometry(quad, inliers, matches, min(1.0, inliers / 30), plausible)
+    return Candidate(name, "https://example.com", {}, Evidence(Channel.ORB, 0.5, 0.5, geometry))
+
+
+def names(*candidates: Candidate, budget: float = 0.001) -> list[str]:
+    return [match.candidate.reference for match in accepted(candidates, CALIBRATION, budget)]
+
+
+def test_significance_grows_with_inliers_and_falls_with_chances() -> None:
+    few, many = candidate("a", 8).evidence, candidate("a", 20).evidence
+    assert many.significance > few.significance
+    assert candidate("a", 8, 200).evidence.significance < few.significance
+
+
+def test_chance_homographies_are_not_significant() -> None:
+    assert candidate("a", 7, 250).evidence.significance < 0
+    assert candidate("a", 6, 8).evidence.significance > 0
+
+
+def test_only_candidates_beyond_the_threshold_are_accepted() -> None:
+    elsewhere = SQUARE + 0.5
+    assert names(candidate("sure", 40), candidate("weak", 6, quad=elsewhere)) == ["sure"]
+
+
+def test_implausible_quads_are_never_accepted() -> None:
+    assert names(candidate("a", 50, plausible=False)) == []
+
+
+def test_smaller_budget_asks_for_more() -> None:
+    calibration = CALIBRATION[Channel.ORB]
+    assert calibration.threshold(0.0001) > calibration.threshold(0.01)
+
+
+def test_of_several_at_one_place_only_the_best_is_kept() -> None:
+    assert names(candidate("good", 40), candidate("better", 50)) == ["better"]
+    apart = candidate("good", 40, quad=SQUARE + 0.5)
+    assert sorted(names(apart, candidate("better", 50))) == ["better", "good"]
+
+
+def test_a_reference_is_answered_once() -> None:
+    assert names(candidate("a", 40), candidate("a", 50, quad=SQUARE + 0.5)) == ["a"]
+
+
+def test_regression_never_counts_evidence_against_a_match() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random(400) < 0.5).astype(np.float64)
+    helpful, misleading = labels + rng.normal(0, 0.5, 400), -labels + rng.normal(0, 0.5, 400)
+    weights, intercept = fit_regression(np.c_[helpful, misleading], labels)
+    assert weights[0] > 1
+    assert weights[1] == pytest.approx(0, abs=1e-6)
+    assert intercept < 0

@@ -1,0 +1,160 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.artwork import draw_collection
+from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from indexing.embedding import Embeddings
+from indexing.errors import BundleInvalid, ModelVersionMismatch
+from indexing.features import FeatureExtractor, local_bytes, local_from
+from indexing.keypoints import Channel
+from indexing.placement import shard_of
+from indexing.shard import IndexedReference, Query, SearchResult, Shard
+
+PICTURES = {art.name: art.picture for art in draw_collection("poster", 4, seed=3)}
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return load_bundle(DEFAULT_BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def extractor(bundle: Bundle) -> FeatureExtractor:
+    return FeatureExtractor(bundle)
+
+
+@pytest.fixture(scope="module")
+def references(extractor: FeatureExtractor) -> dict[str, IndexedReference]:
+    return {
+        name: IndexedReference(name, f"https://example.com/{name}", {}, (extractor.reference(p),))
+        for name, p in PICTURES.items()
+    }
+
+
+@pytest.fixture
+def shard(bundle: Bundle, references: dict[str, IndexedReference]) -> Shard:
+    shard = Shard(bundle)
+    shard.replace("acme", 1, list(references.values()))
+    shard.replace("other", 1, [])
+    return shard
+
+
+def search(
+    shard: Shard, extractor: FeatureExtractor, name: str, channel: Channel, publisher: str = "acme"
+) -> SearchResult:
+    picture = PICTURES[name]
+    query = Query(
+        0, publisher, extractor.embed([picture]), channel, extractor.query(picture, channel), 0.75
+    )
+    return shard.search(query)
+
+
+@pytest.mark.parametrize("channel", Channel)
+def test_each_channel_finds_and_verifies_each_reference(
+    shard: Shard, extractor: FeatureExtractor, channel: Channel
+) -> None:
+    for name in PICTURES:
+        result = search(shard, extractor, name, channel)
+        best = max(result.candidates, key=lambda c: c.evidence.geometry.inliers)
+        assert result.shortlist[0] == name
+        assert best.reference == name
+        np.testing.assert_allclose(
+            best.evidence.geometry.quad, [[0, 0], [1, 0], [1, 1], [0, 1]], atol=0.02
+        )
+
+
+def test_publishers_see_only_their_own(shard: Shard, extractor: FeatureExtractor) -> None:
+    name = next(iter(PICTURES))
+    assert search(shard, extractor, name, Channel.ORB, "other").references == 0
+
+
+def test_removed_reference_is_gone_and_may_come_back(
+    shard: Shard, extractor: FeatureExtractor, references: dict[str, IndexedReference]
+) -> None:
+    name = next(iter(PICTURES))
+    shard.apply("acme", 2, [], [name])
+    gone = search(shard, extractor, name, Channel.SIFT)
+    assert (gone.gallery_version, gone.references) == (2, len(PICTURES) - 1)
+    assert name not in gone.shortlist
+    assert name not in [c.reference for c in gone.candidates]
+
+    shard.apply("acme", 3, [references[name]], [])
+    assert search(shard, extractor, name, Channel.SIFT).shortlist[0] == name
+
+
+def test_changed_reference_is_not_doubled(
+    shard: Shard, extractor: FeatureExtractor, references: dict[str, IndexedReference]
+) -> None:
+    name = next(iter(PICTURES))
+    shard.apply("acme", 2, [references[name]], [])
+    result = search(shard, extractor, name, Channel.ORB)
+    assert result.references == len(PICTURES)
+    assert [c.reference for c in result.candidates].count(name) == 1
+
+
+def test_embeddings_of_another_model_are_refused(
+    shard: Shard, extractor: FeatureExtractor, bundle: Bundle
+) -> None:
+    picture = next(iter(PICTURES.values()))
+    foreign = Embeddings("another", extractor.embed([picture]).vectors)
+    local = extractor.query(picture, Channel.ORB)
+    with pytest.raises(ModelVersionMismatch):
+        shard.search(Query(0, "acme", foreign, Channel.ORB, local, 0.75))
+
+
+def test_growing_gallery_keeps_what_it_has(
+    bundle: Bundle, extractor: FeatureExtractor, references: dict[str, IndexedReference]
+) -> None:
+    shard = Shard(bundle)
+    copies = [
+        IndexedReference(f"copy-{i}", "", {}, reference.images)
+        for i in range(80)
+        for reference in references.values()
+    ]
+    shard.replace("acme", 1, list(references.values()))
+    shard.apply("acme", 2, [copies[i] for i in range(300)], [])
+    shard.apply("acme", 3, [], [f"copy-{i}" for i in range(80)])
+    for name in PICTURES:
+        assert search(shard, extractor, name, Channel.ORB).shortlist[0] == name
+
+
+def test_stored_local_features_come_back(references: dict[str, IndexedReference]) -> None:
+    local = next(iter(references.values())).images[0].local
+    restored = local_from(local_bytes(local))
+    for channel in Channel:
+        np.testing.assert_array_equal(restored[channel].descriptors, local[channel].descriptors)
+        np.testing.assert_allclose(restored[channel].points, local[channel].points, atol=1e-4)
+    assert len(local_bytes(local)) < 30_000
+
+
+def test_damaged_bundle_is_refused(tmp_path: Path) -> None:
+    folder = shutil.copytree(DEFAULT_BUNDLE, tmp_path / "bundle")
+    tensors = folder / "model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"\x00")
+    with pytest.raises(BundleInvalid, match="hash"):
+        load_bundle(folder)
+
+
+def test_missing_or_malformed_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleInvalid):
+        load_bundle(tmp_path)
+    folder = shutil.copytree(DEFAULT_BUNDLE, tmp_path / "bundle")
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(BundleInvalid):
+        load_bundle(folder)
+
+
+def test_default_bundle_is_small() -> None:
+    size = sum(file.stat().st_size for file in DEFAULT_BUNDLE.iterdir())
+    assert size <= 20 * 1024 * 1024
+
+
+def test_one_shard_more_moves_only_publishers_that_move_to_it() -> None:
+    names = [f"publisher-{i}" for i in range(500)]
+    before, after = ([shard_of(name, count) for name in names] for count in (4, 5))
+    moved = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert set(moved) == {4}
+    assert 50 < len(moved) < 150
