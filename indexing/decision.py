@@ -52,11 +52,11 @@ class Evidence:
             math.log1p(max(self.significance, 0.0)),
             self.geometry.coverage,
             self.inlier_ratio,
-            self.similarity,
         )
 
 
-FEATURES = ("log_significance", "coverage", "inlier_ratio", "similarity")
+# Not the similarity: views of pictures that the network was trained on overrate it.
+FEATURES = ("log_significance", "coverage", "inlier_ratio")
 # Correspondences that fix a homography.
 SAMPLE = 4
 

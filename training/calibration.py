@@ -169,13 +169,12 @@ def _fit_tail(regression: ChannelCalibration, trials: Sequence[Trial]) -> tuple[
         raise ValueError(f"only {len(best)} wrong candidates: calibrate on more views")
     reach = np.sort(best)[::-1]
     rarity = np.log(len(trials) / np.arange(1, len(reach) + 1))
-    scale, offset = np.polyfit(rarity, reach, 1, w=_tail_weights(len(reach)))
-    return float(offset), float(max(scale, 0.0))
-
-
-def _tail_weights(count: int) -> npt.NDArray[np.float64]:
     # The far end is what the budgets ask for; its few points still say more than the near end.
-    return 1 / np.sqrt(np.arange(1, count + 1))
+    weights = 1 / np.arange(1, len(reach) + 1)
+    scale, _ = np.polyfit(rarity, reach, 1, w=np.sqrt(weights))
+    # Log-odds that mean what they say thin out by a nat for each nat of rarity, or faster.
+    scale = float(np.clip(scale, 0.0, 1.0))
+    return float(np.average(reach - scale * rarity, weights=weights)), scale
 
 
 def _plausible(trial: Trial) -> list[Candidate]:

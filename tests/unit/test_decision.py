@@ -8,7 +8,7 @@ from training.calibration import fit_regression
 
 SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
 CALIBRATION = {
-    channel: ChannelCalibration((2.0, 2.0, 1.0, 1.0), -10.0, 0.0, 0.2) for channel in Channel
+    channel: ChannelCalibration((2.0, 2.0, 1.0), -10.0, 0.0, 0.2) for channel in Channel
 }
 
 
