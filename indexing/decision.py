@@ -129,26 +129,29 @@ def accepted(
 ) -> tuple[Match, ...]:
     """The candidates beyond the threshold, the most probable first.
 
-    Of several at one place, or of one reference, only the most probable is kept.
+    Of several of one reference the one whose inliers cover most of it says where it stands; of
+    several references at one place only the most probable is kept.
     """
-    matches = [
-        Match(candidate, calibration[candidate.evidence.channel].log_odds(candidate.evidence))
-        for candidate in candidates
-        if candidate.evidence.geometry.plausible
-    ]
-    matches.sort(key=lambda match: -match.log_odds)
+    best: dict[str, Match] = {}
+    for candidate in candidates:
+        channel = calibration[candidate.evidence.channel]
+        match = Match(candidate, channel.log_odds(candidate.evidence))
+        beyond = match.log_odds >= channel.threshold(false_accept_budget)
+        if candidate.evidence.geometry.plausible and beyond:
+            other = best.get(candidate.reference)
+            best[candidate.reference] = match if other is None else _merged(match, other)
     kept: list[Match] = []
-    for match in matches:
-        channel = calibration[match.candidate.evidence.channel]
-        if match.log_odds >= channel.threshold(false_accept_budget) and not _repeats(match, kept):
+    for match in sorted(best.values(), key=lambda match: -match.log_odds):
+        if not any(_same_place(match, other) for other in kept):
             kept.append(match)
     return tuple(kept)
 
 
-def _repeats(match: Match, kept: Sequence[Match]) -> bool:
-    quad = match.candidate.evidence.geometry.quad
-    return any(
-        other.candidate.reference == match.candidate.reference
-        or overlap(other.candidate.evidence.geometry.quad, quad) > SAME_PLACE
-        for other in kept
-    )
+def _merged(first: Match, second: Match) -> Match:
+    wider = max(first, second, key=lambda match: match.candidate.evidence.geometry.coverage)
+    return Match(wider.candidate, max(first.log_odds, second.log_odds))
+
+
+def _same_place(first: Match, second: Match) -> bool:
+    quads = [match.candidate.evidence.geometry.quad for match in (first, second)]
+    return overlap(*quads) > SAME_PLACE

@@ -24,9 +24,11 @@ from indexing.shard import Query, SearchResult
 WORKING_SIDE = 640
 MIN_QUERY_KEYPOINTS = 16
 MIN_QUERY_SIDE = 32
-# The first stage is beyond doubt with this log-odds, and with no more than this share of the
-# photo's keypoints left unexplained: a second thing may hide among them.
+# The first stage is beyond doubt with this log-odds; with inliers over this share of the reference,
+# as the corners of a quad that rests on a part of it are a guess; and with no more than this share
+# of the photo's keypoints left unexplained, as a second thing may hide among them.
 CERTAIN_LOG_ODDS = 4.0
+CERTAIN_COVERAGE = 0.5
 UNEXPLAINED_SHARE = 0.5
 
 Search = Callable[[Sequence[Query]], Awaitable[Sequence[SearchResult]]]
@@ -127,7 +129,7 @@ class Recogniser:
         if result.references == 0:
             return False
         matches = self._accepted(photo, result)
-        certain = [match for match in matches if match.log_odds >= CERTAIN_LOG_ODDS]
+        certain = [match for match in matches if _certain(match)]
         return not certain or _unexplained(query.local, certain) > UNEXPLAINED_SHARE
 
     def _accepted(self, photo: Photo, result: SearchResult) -> tuple[Match, ...]:
@@ -139,6 +141,11 @@ class Recogniser:
         matches = self._accepted(photo, result)
         no_match = None if matches else _no_match(photo, query.local, result)
         return Recognition(matches, no_match, result.gallery_version, result.shortlist, seconds)
+
+
+def _certain(match: Match) -> bool:
+    coverage = match.candidate.evidence.geometry.coverage
+    return match.log_odds >= CERTAIN_LOG_ODDS and coverage >= CERTAIN_COVERAGE
 
 
 @contextmanager

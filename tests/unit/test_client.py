@@ -1,7 +1,5 @@
 """The client against a small real gRPC server, written by hand."""
 
-
-
 import asyncio
 import json
 import pickle

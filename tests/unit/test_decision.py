@@ -7,9 +7,7 @@ from indexing.verification import Geometry
 from training.calibration import fit_regression
 
 SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
-CALIBRATION = {
-    channel: ChannelCalibration((2.0, 2.0, 1.0), -10.0, 0.0, 0.2) for channel in Channel
-}
+CALIBRATION = {channel: ChannelCalibration((2.0, 2.0, 1.0), -10.0, 0.0, 0.2) for channel in Channel}
 
 
 def candidate(

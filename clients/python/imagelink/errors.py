@@ -1,7 +1,5 @@
 """The client's errors, and their making from gRPC's."""
 
-
-
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
