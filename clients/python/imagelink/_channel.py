@@ -27,6 +27,8 @@ def channel_options() -> list[tuple[str, Any]]:
         ("grpc.enable_retries", 1),
         # A call can be retried only while its request is kept; by default, only 256 KiB are.
         ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+        # A server that restarts is found again soon after it is back.
+        ("grpc.max_reconnect_backoff_ms", 2_000),
         # While calls are open, a dead connection is noticed within 40 s.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
