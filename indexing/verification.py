@@ -11,6 +11,10 @@ from indexing.voting import Floats, Ints
 
 MIN_INLIERS = 6
 REPROJECTION_PIXELS = 4.0
+# In a small gallery every image gets votes by chance: the heaviest correspondences are the least so,
+# and many samples are needed where one in five of them is right.
+MAX_CORRESPONDENCES = 70
+MAX_ITERATIONS = 10_000
 FRAME = 640.0
 GRID = 4
 # The chance that a wrong correspondence agrees with a given homography.
@@ -45,7 +49,12 @@ def verify(query_points: Floats, reference_points: Floats, photo_aspect: float) 
         return None
     source, target = reference_points * FRAME, query_points * frame
     homography, mask = cv2.findHomography(
-        source, target, cv2.USAC_MAGSAC, REPROJECTION_PIXELS, maxIters=2000, confidence=0.999
+        source,
+        target,
+        cv2.USAC_MAGSAC,
+        REPROJECTION_PIXELS,
+        maxIters=MAX_ITERATIONS,
+        confidence=0.999,
     )
     if homography is None:
         return None
@@ -66,12 +75,12 @@ def verify(query_points: Floats, reference_points: Floats, photo_aspect: float) 
 
 
 def one_to_one(query: Ints, place: Ints, weights: Floats) -> npt.NDArray[np.intp]:
-    """Indices of the correspondences that are the best of both their ends."""
+    """Indices of the heaviest correspondences, at most 70, that are the best of both their ends."""
     order = np.argsort(-weights, kind="stable")
     _, by_place = np.unique(place[order], return_index=True)
     order = order[np.sort(by_place)]
     _, by_query = np.unique(query[order], return_index=True)
-    return np.asarray(order[np.sort(by_query)])
+    return np.asarray(order[np.sort(by_query)][:MAX_CORRESPONDENCES])
 
 
 def _frame(aspect: float) -> Floats:
