@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from indexing.bundle import Bundle
-from indexing.decision import Match, NoMatch, accepted
+from indexing.decision import Candidate, Match, NoMatch, accepted
 from indexing.embedding import Embeddings
 from indexing.features import FeatureExtractor
 from indexing.image import Pixels
@@ -59,13 +59,14 @@ class Photo:
 class Recognition:
     """The answer to a photo.
 
-    ``no_match`` says why ``matches`` is empty. ``shortlist`` names references by falling
-    resemblance. ``seconds`` has the wall-clock time of each stage, of the whole batch.
+    ``no_match`` says why ``matches`` is empty. ``candidates`` are all that were verified, of both
+    channels; ``shortlist`` names references by falling resemblance. ``seconds`` has the wall-clock time of each stage, of the whole batch.
     """
 
     matches: tuple[Match, ...]
     no_match: NoMatch | None
     gallery_version: int
+    candidates: tuple[Candidate, ...]
     shortlist: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -140,7 +141,14 @@ class Recogniser:
     ) -> Recognition:
         matches = self._accepted(photo, result)
         no_match = None if matches else _no_match(photo, query.local, result)
-        return Recognition(matches, no_match, result.gallery_version, result.shortlist, seconds)
+        return Recognition(
+            matches,
+            no_match,
+            result.gallery_version,
+            result.candidates,
+            result.shortlist,
+            seconds,
+        )
 
 
 def _certain(match: Match) -> bool:

@@ -22,20 +22,42 @@ CHANCE_INLIER = math.pi * REPROJECTION_PIXELS**2 / (FRAME * FRAME * 0.75)
 
 
 @dataclass(frozen=True, slots=True)
+class Correspondences:
+    """Keypoints of a photo and of a reference that were matched.
+
+    ``query_points`` and ``reference_points`` are float32 [n, 2], as shares of their images' sides;
+    ``inlier``, bool [n], says which agree with the homography.
+    """
+
+    query_points: Floats
+    reference_points: Floats
+    inlier: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.inlier)
+
+
+@dataclass(frozen=True, slots=True)
 class Geometry:
     """How a reference stands in a photo.
 
     ``quad`` is float32 [4, 2]: the corners top left, top right, bottom right and bottom left of
-    the reference, as shares of the photo's width and height. ``inliers`` of ``matches``
-    correspondences agree with the homography; ``coverage`` is the share of a 4 x 4 grid over the
-    reference that holds one; ``plausible`` says whether a camera could see a flat thing like that.
+    the reference, as shares of the photo's width and height. ``inliers`` counts the
+    correspondences that agree with the homography, those at one spot once; ``coverage`` is the
+    share of a 4 x 4 grid over the reference that holds one; ``plausible`` says whether a camera
+    could see a flat thing like that.
     """
 
     quad: Floats
+    correspondences: Correspondences
     inliers: int
-    matches: int
     coverage: float
     plausible: bool
+
+    @property
+    def matches(self) -> int:
+        """How many correspondences there are."""
+        return len(self.correspondences)
 
 
 def verify(query_points: Floats, reference_points: Floats, photo_aspect: float) -> Geometry | None:
@@ -67,8 +89,8 @@ def verify(query_points: Floats, reference_points: Floats, photo_aspect: float) 
     cells = np.unique(np.floor(reference_points[inlier] * (GRID - 1e-4)).astype(int), axis=0)
     return Geometry(
         (quad / frame).astype(np.float32),
+        Correspondences(query_points, reference_points, inlier),
         inliers,
-        len(query_points),
         len(cells) / GRID**2,
         _in_front(homography, corners) and _plausible(quad, frame),
     )

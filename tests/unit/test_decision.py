@@ -3,7 +3,7 @@ import pytest
 
 from indexing.decision import Candidate, ChannelCalibration, Evidence, accepted
 from indexing.keypoints import Channel
-from indexing.verification import Geometry
+from indexing.verification import Correspondences, Geometry
 from training.calibration import fit_regression
 
 SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
@@ -13,7 +13,9 @@ CALIBRATION = {channel: ChannelCalibration((2.0, 2.0, 1.0), -10.0, 0.0, 0.2) for
 def candidate(
     name: str, inliers: int, matches: int = 60, quad: np.ndarray = SQUARE, plausible: bool = True
 ) -> Candidate:
-    geometry = Geometry(quad, inliers, matches, min(1.0, inliers / 30), plausible)
+    points = np.zeros((matches, 2), np.float32)
+    correspondences = Correspondences(points, points, np.arange(matches) < inliers)
+    geometry = Geometry(quad, correspondences, inliers, min(1.0, inliers / 30), plausible)
     return Candidate(name, "https://example.com", {}, Evidence(Channel.ORB, 0.5, 0.5, geometry))
 
 
