@@ -8,9 +8,15 @@ from typing import Annotated
 import imagelink
 import typer
 
+from benchmarks import baselines as comparing
+from benchmarks import candidates as listing
 from benchmarks import demo as demonstration
+from benchmarks import forecast as forecasting
 from benchmarks import recognition as recognising
+from benchmarks import stress as stressing
+from benchmarks import text as texts
 from benchmarks.errors import BenchmarkError
+from benchmarks.filling import DEFAULT_CACHE
 from indexing.bundle import DEFAULT_BUNDLE
 from indexing.errors import ImageLinkError
 from training.datasets import DatasetError
@@ -41,8 +47,28 @@ def recognition(
     operator_key: Annotated[
         str | None, typer.Option(envvar="IMAGELINK_KEY", help="The live server's operator key.")
     ] = None,
+    gallery_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Fill the gallery up to this with pictures made of distractors."),
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="A folder that keeps what --gallery-size computes.")
+    ] = DEFAULT_CACHE,
+    views: Annotated[
+        int, typer.Option(min=0, help="Rendered views to scan of each reference of the datasets.")
+    ] = 2,
+    rendered: Annotated[
+        int, typer.Option(min=0, help="Rendered photos to scan of pictures not in the gallery.")
+    ] = 0,
+    strangers: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of pictures for --rendered; else a tenth of the distractors."),
+    ] = None,
     failures: Annotated[
-        Path | None, typer.Option(help="A folder for pictures of what went wrong.")
+        Path | None, typer.Option(help="A folder for a page that shows what went wrong.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="A folder for a plot of how reliable probabilities are.")
     ] = None,
 ) -> None:
     """Scan photos with known answers, and measure how many are recognised and how fast."""
@@ -50,7 +76,69 @@ def recognition(
         if grpc and not operator_key:
             raise BenchmarkError("A live server needs --operator-key, or IMAGELINK_KEY.")
         scanner = recognising.Server(grpc, operator_key) if grpc and operator_key else bundle
-        recognising.run(dataset, distractors or [], scanner, output, failures)
+        plan = recognising.Plan(
+            dataset,
+            distractors or [],
+            scanner,
+            output,
+            views=views,
+            rendered=rendered,
+            strangers=strangers or [],
+            gallery_size=gallery_size,
+            cache=cache,
+            failures=failures,
+            plots=plots,
+        )
+        recognising.run(plan)
+
+
+@app.command()
+def candidates(
+    dataset: Annotated[
+        list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
+    ],
+    distractors: Annotated[
+        list[Path], typer.Option(help="A folder of pictures to fill the galleries with.")
+    ],
+    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    sizes: Annotated[
+        list[int] | None,
+        typer.Option(help="A gallery's size; 1000, 5000, 20000 and 100000 if none is given."),
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="The folder that keeps the features of fillers.")
+    ] = DEFAULT_CACHE,
+    queries: Annotated[
+        int | None, typer.Option(min=0, help="Photos to ask, at most; all if not given.")
+    ] = None,
+    views: Annotated[int, typer.Option(min=0, help="Rendered views of references to ask.")] = 100,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Measure how well each source lists what photos show, as galleries grow, and what it costs."""
+    with _explained():
+        asked = sizes or [1000, 5000, 20_000, 100_000]
+        listing.run(
+            listing.Plan(dataset, distractors, bundle, output, asked, cache, queries, views)
+        )
+
+
+@app.command()
+def forecast(
+    dataset: Annotated[
+        list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
+    ],
+    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    distractors: Annotated[
+        list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
+    ] = None,
+    references: Annotated[
+        int | None, typer.Option(min=1, help="Only so many of each dataset, at random.")
+    ] = None,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Assess references as AssessImage does, and measure what that tells of their real photos."""
+    with _explained():
+        forecasting.run(dataset, distractors or [], bundle, output, references)
 
 
 @app.command()
@@ -71,6 +159,80 @@ def demo(
         own = (pictures, photos) if pictures and photos else None
         if not demonstration.run(own, output, bundle):
             raise typer.Exit(1)
+
+
+@app.command()
+def text(
+    dataset: Annotated[
+        list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
+    ],
+    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    distractors: Annotated[
+        list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help="Only so many photos of each dataset, at random.")
+    ] = None,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Read the words on references and photos, and measure whether they would help."""
+    with _explained():
+        texts.run(dataset, distractors or [], bundle, output, queries)
+
+
+@app.command()
+def baselines(
+    dataset: Annotated[
+        list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
+    ],
+    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    distractors: Annotated[
+        list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="A PNG file for what is found among the K nearest.")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help="Only so many photos of each dataset, at random.")
+    ] = None,
+    exhaustive_gallery: Annotated[
+        int,
+        typer.Option(min=0, help="Distractors that photos are matched with one by one, at random."),
+    ] = 1000,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Compare simple ways to find a photo's reference with the whole pipeline."""
+    with _explained():
+        comparing.run(
+            comparing.Plan(
+                dataset, distractors or [], bundle, output, plot, queries, exhaustive_gallery
+            )
+        )
+
+
+@app.command()
+def stress(
+    pictures: Annotated[
+        list[Path], typer.Option(help="A folder of pictures to register and to render photos of.")
+    ],
+    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    distractors: Annotated[
+        list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="A PNG file for the curves.")] = None,
+    pictures_count: Annotated[
+        int, typer.Option(min=1, help="How many pictures to render photos of, at random.")
+    ] = 40,
+    gallery: Annotated[int, typer.Option(min=1, help="How many pictures to register.")] = 200,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Measure how small, tilted, blurred, covered and so on things may be to be recognised."""
+    with _explained():
+        stressing.run(
+            stressing.Plan(
+                pictures, distractors or [], bundle, output, plot, pictures_count, gallery
+            )
+        )
 
 
 @contextmanager

@@ -1,28 +1,36 @@
 """The galleries that a benchmark scans: one in this process, one behind a live server."""
 
 import asyncio
+import gc
+import io
+import multiprocessing
 import os
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import faiss
 import numpy as np
 import torch
 from imagelink import Client, InvalidArgument, Match, Role
+from PIL import Image
 from rich.progress import track
 
-from benchmarks.metrics import Answer, Found, Quad, accepted_first
+from benchmarks.metrics import Answer, Found, Quad, Verified, accepted_first
+from indexing import decision
 from indexing.bundle import Bundle
+from indexing.decision import Calibration, Candidate
 from indexing.errors import ImageLinkError, ImageTooPlain, ImageTooSmall
 from indexing.features import FeatureExtractor
-from indexing.image import decode
+from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
 from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET
 from indexing.shard import IndexedReference, Query, SearchResult, Shard
@@ -30,6 +38,7 @@ from server.registration import MIN_REFERENCE_SIDE
 
 PUBLISHER = "benchmark"
 IN_FLIGHT = 8
+PART = 1000
 TIMEOUT_SECONDS = 120.0
 
 Item = TypeVar("Item")
@@ -43,8 +52,24 @@ class Gallery(Protocol):
 
     def __len__(self) -> int: ...
 
+    def __contains__(self, reference: object) -> bool: ...
+
     def scan(self, photo: Path) -> Answer:
         """Recognises the references in a photo."""
+        ...
+
+    def recognise(self, pixels: Pixels) -> Answer:
+        """Recognises the references in a photo, RGB uint8 [h, w, 3], no side over 640 pixels."""
+        ...
+
+    def across(
+        self, work: Callable[["Gallery", Item], Result], items: Sequence[Item], description: str
+    ) -> Iterator[Result]:
+        """What ``work`` makes of this gallery and each item, in their order, several at a time.
+
+        It may run in other processes, so ``work`` is a function of a module. ``description`` is
+        that of the progress bar.
+        """
         ...
 
     def without(self, references: Collection[Path]) -> AbstractContextManager[None]:
@@ -53,33 +78,86 @@ class Gallery(Protocol):
 
 
 class LocalGallery:
-    """A gallery in this process, scanned one photo at a time with one thread per library."""
+    """A gallery in this process, scanned one photo at a time with one thread per library.
 
-    def __init__(self, bundle: Bundle, references: Sequence[Path]) -> None:
+    ``filling`` are references to confuse it with, beside those of ``references``.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        references: Sequence[Path],
+        filling: Sequence[IndexedReference] = (),
+    ) -> None:
         cv2.setNumThreads(1)
         faiss.omp_set_num_threads(1)
         torch.set_num_threads(1)
         self.skipped: Counter[str] = Counter()
         self._features = FeatureExtractor(bundle)
         self._recogniser = Recogniser(bundle)
+        self._calibration = bundle.calibration
+        self._can_fork = bundle.embedder.device.type == "cpu"
         self._shard = Shard(bundle)
         self._runner = asyncio.Runner()
         threads = os.cpu_count() or 1
         indexed = side_by_side(self._index, references, "Building the gallery", threads)
         self._indexed = {Path(entry.id): entry for entry in indexed if entry}
+        self._size = len(self._indexed) + len(filling)
         self._version = 1
         self._shard.replace(PUBLISHER, self._version, list(self._indexed.values()))
+        # In parts, as all of a large filling would not fit into memory beside the index.
+        for start in track(
+            range(0, len(filling), PART), "Filling the gallery", disable=not filling
+        ):
+            self._apply(filling[start : start + PART], [])
 
     def __len__(self) -> int:
-        return len(self._indexed)
+        return self._size
+
+    def __contains__(self, reference: object) -> bool:
+        return reference in self._indexed
 
     def scan(self, photo: Path) -> Answer:
         """Recognises the references in a photo, by the library's own pipeline."""
         start = time.perf_counter()
         pixels, _ = decode(photo.read_bytes(), WORKING_SIDE)
+        decoding = 1000 * (time.perf_counter() - start)
+        answer = self.recognise(pixels)
+        return replace(answer, milliseconds=decoding + answer.milliseconds)
+
+    def recognise(self, pixels: Pixels) -> Answer:
+        """Recognises the references in a photo, RGB uint8 [h, w, 3], no side over 640 pixels."""
         asked = Photo(PUBLISHER, pixels, DEFAULT_FALSE_ACCEPT_BUDGET)
+        start, processor = time.perf_counter(), time.process_time()
         recognition = self._runner.run(self._recogniser.recognise([asked], self._search))[0]
-        return _answer(recognition, 1000 * (time.perf_counter() - start))
+        cpu = 1000 * (time.process_time() - processor)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        return _answer(recognition, self._calibration, milliseconds, cpu)
+
+    def across(
+        self, work: Callable[[Gallery, Item], Result], items: Sequence[Item], description: str
+    ) -> Iterator[Result]:
+        """What ``work`` makes of this gallery and each item, in forked processes.
+
+        They share the gallery's memory; threads would wait for each other at its lock. A process
+        that has used a GPU cannot be forked, then all is done in this one.
+        """
+        workers = min(len(os.sched_getaffinity(0)), len(items))
+        if workers < 2 or not self._can_fork:
+            yield from (work(self, item) for item in track(items, description, disable=not items))
+            return
+        executor = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("fork"), _enter_fork, (self,)
+        )
+        try:
+            results = executor.map(partial(_in_fork, work), items, chunksize=4)
+            yield from track(results, description, total=len(items))
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def enter_fork(self) -> None:
+        """Makes the gallery usable in a forked process, where threads and event loop are gone."""
+        self._runner = asyncio.Runner()
 
     @contextmanager
     def without(self, references: Collection[Path]) -> Iterator[None]:
@@ -126,9 +204,26 @@ class RemoteGallery:
     def __len__(self) -> int:
         return len(self._registered)
 
+    def __contains__(self, reference: object) -> bool:
+        return reference in self._registered
+
     def scan(self, photo: Path) -> Answer:
         """Recognises the references in a photo; the time includes the network's."""
-        data = photo.read_bytes()
+        return self._scan(photo.read_bytes())
+
+    def recognise(self, pixels: Pixels) -> Answer:
+        """Recognises the references in a photo, RGB uint8 [h, w, 3], sent as a PNG file."""
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return self._scan(file.getvalue())
+
+    def across(
+        self, work: Callable[[Gallery, Item], Result], items: Sequence[Item], description: str
+    ) -> Iterator[Result]:
+        """What ``work`` makes of this gallery and each item, in threads."""
+        return side_by_side(partial(work, self), items, description, IN_FLIGHT)
+
+    def _scan(self, data: bytes) -> Answer:
         start = time.perf_counter()
         result = self._client.scan(data, min_gallery_version=self._version)
         milliseconds = 1000 * (time.perf_counter() - start)
@@ -190,6 +285,8 @@ def side_by_side(
     work: Callable[[Item], Result], items: Sequence[Item], description: str, threads: int
 ) -> Iterator[Result]:
     """The results of ``work`` on each item, in their order, from threads and with a progress bar."""
+    if not items:
+        return
     executor = ThreadPoolExecutor(threads)
     try:
         yield from track(executor.map(work, items), description, total=len(items))
@@ -205,7 +302,24 @@ def quad_shares(match: Match, size: tuple[int, int]) -> Quad:
     return np.array([(each.x / width, each.y / height) for each in corners], np.float32)
 
 
-def _answer(recognition: Recognition, milliseconds: float) -> Answer:
+# The gallery of a forked process, which is not sent there but shared.
+_forked: list[LocalGallery] = []
+
+
+def _enter_fork(gallery: LocalGallery) -> None:
+    # The garbage collector would touch, and so copy, every page of the gallery.
+    gc.freeze()
+    gallery.enter_fork()
+    _forked[:] = [gallery]
+
+
+def _in_fork(work: Callable[[LocalGallery, Any], Result], item: object) -> Result:
+    return work(_forked[0], item)
+
+
+def _answer(
+    recognition: Recognition, calibration: Calibration, milliseconds: float, cpu: float
+) -> Answer:
     found = tuple(
         Found(
             Path(match.candidate.reference),
@@ -216,7 +330,41 @@ def _answer(recognition: Recognition, milliseconds: float) -> Answer:
     )
     listed = (Path(name) for name in recognition.shortlist)
     shortlist = accepted_first((each.reference for each in found), listed)
-    return Answer(found, shortlist, milliseconds)
+    verified = _best_of_each(recognition.candidates, calibration)
+    # On a busy machine the clock goes on while the scan waits for its turn.
+    busy = cpu / milliseconds
+    stages = {stage: 1000 * seconds * busy for stage, seconds in recognition.seconds.items()}
+    stages["rest"] = max(cpu - sum(stages.values()), 0.0)
+    return Answer(found, shortlist, milliseconds, verified, stages, cpu)
+
+
+def _best_of_each(
+    candidates: Sequence[Candidate], calibration: Calibration
+) -> tuple[Verified, ...]:
+    """The best candidate of each reference, by falling probability, the implausible last."""
+    verified = [_verified(candidate, calibration) for candidate in candidates]
+    verified.sort(key=lambda each: (each.plausible, each.log_odds), reverse=True)
+    best: dict[Path, Verified] = {}
+    for each in verified:
+        best.setdefault(each.reference, each)
+    return tuple(best.values())
+
+
+def _verified(candidate: Candidate, calibration: Calibration) -> Verified:
+    evidence = candidate.evidence
+    channel = calibration[evidence.channel]
+    match = decision.Match(candidate, channel.log_odds(evidence))
+    return Verified(
+        Path(candidate.reference),
+        match.log_odds,
+        match.probability,
+        evidence.geometry.inliers,
+        evidence.geometry.matches,
+        evidence.geometry.coverage,
+        evidence.geometry.plausible,
+        match.log_odds >= channel.threshold(DEFAULT_FALSE_ACCEPT_BUDGET),
+        evidence.geometry.quad,
+    )
 
 
 def _words(reason: str) -> str:

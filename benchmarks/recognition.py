@@ -2,54 +2,40 @@
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from benchmarks import tables
+from benchmarks.covering import CoveredPhoto, covered_photos
 from benchmarks.errors import BenchmarkError
+from benchmarks.failures import find_failures, stranger_failures, write_page
+from benchmarks.filling import DEFAULT_CACHE, filled
 from benchmarks.galleries import Gallery, LocalGallery, remote_gallery
-from benchmarks.metrics import SHORTLIST_SIZES, Answer, Metrics, Outcome, measured
-from benchmarks.pictures import GREEN, GREY, RED, annotated, contact_sheet, titled
+from benchmarks.metrics import Answer, Covered, Outcome
+from benchmarks.reliability import plot_reliability
+from benchmarks.rendered import Viewed, fair_strangers, held_out, scan_strangers, scan_views
+from benchmarks.report import Results, reported
 from indexing.bundle import load_bundle
-from indexing.recognition import WORKING_SIDE
-from training.datasets import Pair, find_pictures, read_dataset, read_picture
+from training.datasets import Pair, find_pictures, read_dataset
 
-LISTED_FAILURES = 20
-CELL = 420
+HELD_OUT_SHARE = 0.1
+RELIABILITY_PLOT = "reliability.png"
 
 console = Console(highlight=False)
 
 
-class Report(TypedDict):
-    """What the benchmark writes."""
-
-    gallery_size: int
-    datasets: dict[str, Metrics]
-
-
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """A dataset's references, and its photos with what they show."""
+    """A dataset's folder, its references, and its photos with what they show."""
 
+    root: Path
     references: tuple[Path, ...]
     pairs: tuple[Pair, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An answer that was not what it should be; ``expected`` is what the photo shows."""
-
-    problem: str
-    photo: Path
-    expected: tuple[Path, ...]
-    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,39 +46,53 @@ class Server:
     operator_key: str
 
 
-def run(
-    datasets: Sequence[Path],
-    distractors: Sequence[Path],
-    scanner: Path | Server,
-    output: Path,
-    failures: Path | None,
-) -> None:
-    """Scans every photo of the datasets and writes the report to ``output``.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure.
 
-    ``scanner`` is the folder of a bundle, or a live server. ``failures`` is a folder for pictures
-    of what went wrong. Raises BenchmarkError, DatasetError, or the errors of the scanner.
+    ``scanner`` is the folder of a bundle, or a live server. ``rendered`` photos are scanned of
+    pictures that are not in the gallery: those of ``strangers``, or without any a tenth of the
+    distractors, which are then kept out of it. Of each reference of the datasets ``views`` views
+    are scanned. ``gallery_size`` references are in the gallery: those of the datasets, distractors
+    and pictures made out of these, whose features are kept in ``cache``; None for all of the former.
+    ``failures`` and ``plots`` are folders for pages and plots.
     """
-    queries = read_queries(datasets)
-    references = _references(queries, distractors)
-    opened = (
-        remote_gallery(scanner.target, scanner.operator_key, references)
-        if isinstance(scanner, Server)
-        else nullcontext(LocalGallery(load_bundle(scanner), references))
-    )
-    with opened as gallery:
-        _print_gallery(gallery)
-        outcomes = {name: scan_all(gallery, name, each.pairs) for name, each in queries.items()}
-        size = len(gallery)
-    report = Report(
-        gallery_size=size, datasets={name: measured(each) for name, each in outcomes.items()}
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=2) + "\n")
-    _print_report(report)
-    failed = [failure for each in outcomes.values() for failure in find_failures(each)]
-    _print_failures(failed)
-    if failures is not None:
-        _draw_failures(failed, failures)
+
+    datasets: Sequence[Path]
+    distractors: Sequence[Path]
+    scanner: Path | Server
+    output: Path
+    views: int
+    rendered: int = 0
+    strangers: Sequence[Path] = ()
+    gallery_size: int | None = None
+    cache: Path = DEFAULT_CACHE
+    failures: Path | None = None
+    plots: Path | None = None
+
+
+def run(plan: Plan) -> None:
+    """Scans every photo, writes the report and prints it.
+
+    Raises BenchmarkError, DatasetError, or the errors of the scanner.
+    """
+    queries = read_queries(plan.datasets)
+    own = _own_references(queries)
+    distractors, strangers = _distractors_and_strangers(plan, own)
+    with _opened(plan, own, distractors) as gallery:
+        tables.print_gallery(console, gallery)
+        results = _scan(gallery, queries, strangers, plan)
+        failed = [*find_failures(results.photos), *stranger_failures(results.stranger_views)]
+        report = reported(results)
+        plan.output.parent.mkdir(parents=True, exist_ok=True)
+        plan.output.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+        tables.print_report(console, report)
+        tables.print_failures(console, failed)
+        if plan.failures is not None:
+            write_page(failed, gallery, plan.failures)
+    if plan.plots is not None:
+        plan.plots.mkdir(parents=True, exist_ok=True)
+        plot_reliability(report["calibration"], plan.plots / RELIABILITY_PLOT)
 
 
 def read_queries(folders: Sequence[Path]) -> dict[str, Queries]:
@@ -106,12 +106,13 @@ def read_queries(folders: Sequence[Path]) -> dict[str, Queries]:
             raise BenchmarkError(f"Two datasets have the name '{name}': rename one's folder.")
         with console.status(f"Reading {name} …"):
             dataset = read_dataset(folder)
-        queries[name] = Queries(dataset.references, dataset.pairs)
+        queries[name] = Queries(dataset.root, dataset.references, dataset.pairs)
     return queries
 
 
-def scan_all(gallery: Gallery, name: str, pairs: Sequence[Pair]) -> list[Outcome]:
-    """Scans each photo, and once more without what it shows."""
+def scan_all(gallery: Gallery, name: str, queries: Queries) -> list[Outcome]:
+    """Scans each photo, once more without what it shows, and once with a part of that hidden."""
+    pairs = queries.pairs
     if pairs:
         gallery.scan(pairs[0].query)  # The first scan pays for what is loaded at first use.
     answers = [gallery.scan(pair.query) for pair in track(pairs, f"Scanning {name}")]
@@ -119,29 +120,46 @@ def scan_all(gallery: Gallery, name: str, pairs: Sequence[Pair]) -> list[Outcome
     for pair, answer in zip(track(pairs, f"Left out of {name}"), answers, strict=True):
         expected = tuple(dict.fromkeys(pair.references))
         left_out = _scan_without(gallery, pair.query, expected) if expected else None
-        outcomes.append(Outcome(pair.query, expected, answer, left_out))
-    return outcomes
+        group = _group(pair.query, queries.root / "queries")
+        outcomes.append(Outcome(pair.query, expected, answer, left_out, group=group))
+    return _with_covered(gallery, name, outcomes)
 
 
-def find_failures(outcomes: Sequence[Outcome]) -> list[Failure]:
-    """The answers that were not what they should be, those with the whole gallery first."""
-    failures = []
-    for outcome in outcomes:
-        problem = _problem(outcome)
-        if problem:
-            failures.append(Failure(problem, outcome.photo, outcome.expected, outcome.answer))
-    failures += [
-        Failure("left out, yet answered", outcome.photo, outcome.expected, outcome.left_out)
-        for outcome in outcomes
-        if outcome.left_out and outcome.left_out.found
-    ]
-    return failures
+def _opened(
+    plan: Plan, own: Sequence[Path], distractors: Sequence[Path]
+) -> AbstractContextManager[Gallery]:
+    if isinstance(plan.scanner, Server):
+        if plan.gallery_size is not None:
+            raise BenchmarkError("--gallery-size is for a gallery in this process, not a server's.")
+        target, key = plan.scanner.target, plan.scanner.operator_key
+        return remote_gallery(target, key, [*own, *distractors])
+    bundle = load_bundle(plan.scanner)
+    if plan.gallery_size is None:
+        return nullcontext(LocalGallery(bundle, [*own, *distractors]))
+    if plan.gallery_size < len(own):
+        raise BenchmarkError(f"The datasets alone have {len(own)} references.")
+    filling = filled(plan.scanner, distractors, plan.gallery_size - len(own), plan.cache)
+    return nullcontext(LocalGallery(bundle, own, filling))
 
 
-def _problem(outcome: Outcome) -> str:
-    if outcome.wrong:
-        return "wrong answer" if outcome.expected else "not registered, yet answered"
-    return "missed" if outcome.missed else ""
+def _scan(
+    gallery: Gallery, queries: Mapping[str, Queries], strangers: Sequence[Path], plan: Plan
+) -> Results:
+    fair = fair_strangers(gallery, strangers)
+    if plan.rendered and not fair.fair:
+        raise BenchmarkError("Every stranger is in the gallery or shares a part with it.")
+    return Results(
+        len(gallery),
+        {name: scan_all(gallery, name, each) for name, each in queries.items()},
+        {name: _scan_views(gallery, name, each, plan.views) for name, each in queries.items()},
+        fair,
+        scan_strangers(gallery, fair.fair, plan.rendered),
+    )
+
+
+def _scan_views(gallery: Gallery, name: str, queries: Queries, each: int) -> list[Viewed]:
+    registered = [path for path in queries.references if path in gallery]
+    return scan_views(gallery, name, registered, each)
 
 
 def _scan_without(gallery: Gallery, photo: Path, references: Sequence[Path]) -> Answer:
@@ -149,87 +167,48 @@ def _scan_without(gallery: Gallery, photo: Path, references: Sequence[Path]) -> 
         return gallery.scan(photo)
 
 
-def _references(queries: dict[str, Queries], distractors: Sequence[Path]) -> list[Path]:
-    """Every reference, with those that only ``pairs.csv`` names, and every distractor once."""
-    own = [
-        path
-        for each in queries.values()
-        for path in (*each.references, *(name for pair in each.pairs for name in pair.references))
+def _with_covered(gallery: Gallery, name: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    photos = covered_photos(outcomes)
+    drawn = [photo for photo in photos if photo]
+    # All of them at once: the progress bar ends with the last.
+    answers = iter(list(gallery.across(_scan_covered, drawn, f"Covered, of {name}")))
+    return [
+        replace(outcome, covered=Covered(photo, next(answers))) if photo else outcome
+        for outcome, photo in zip(outcomes, photos, strict=True)
     ]
-    files = {path.resolve() for path in own}
-    others = {path.resolve(): path for path in find_pictures(distractors)}
-    added = [path for file, path in others.items() if file not in files]
-    return list(dict.fromkeys(own + added))
 
 
-def _print_gallery(gallery: Gallery) -> None:
-    console.print(f"The gallery has {len(gallery)} references.")
-    if gallery.skipped:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in gallery.skipped.items())
-        console.print(f"Skipped: {reasons}.")
+def _scan_covered(gallery: Gallery, photo: CoveredPhoto) -> Answer:
+    return gallery.recognise(photo())
 
 
-def _print_report(report: Report) -> None:
-    table = Table(title=f"Recognition in a gallery of {report['gallery_size']}")
-    table.add_column("")
-    for name in report["datasets"]:
-        table.add_column(name, justify="right")
-    columns = [_column(metrics) for metrics in report["datasets"].values()]
-    for row in columns[0] if columns else ():
-        table.add_row(row, *(column[row] for column in columns))
-    console.print(table)
+def _group(photo: Path, queries: Path) -> str:
+    if not photo.is_relative_to(queries):
+        return ""
+    return "/".join(photo.relative_to(queries).parts[:-1])
 
 
-def _column(metrics: Metrics) -> dict[str, str]:
-    recall = metrics["shortlist_recall"] or {}
-    shown = {"queries": str(metrics["queries"])}
-    for size in SHORTLIST_SIZES:
-        shown[f"shortlist recall @{size}"] = _percent(recall.get(str(size)))
-    return shown | {
-        "recall @1 (accepted and right)": _percent(metrics["recall_at_1"]),
-        "false accepts": _percent(metrics["false_accept_rate"]),
-        "false accepts, reference left out": _percent(metrics["left_out_false_accept_rate"]),
-        "wrong accepts": _percent(metrics["wrong_accept_rate"]),
-        "milliseconds per query": _shown(metrics["milliseconds_per_query"], ".0f"),
-    }
+def _own_references(queries: Mapping[str, Queries]) -> list[Path]:
+    """The references of all datasets, with those that only ``pairs.csv`` names."""
+    listed = (path for each in queries.values() for path in each.references)
+    named = (path for each in queries.values() for pair in each.pairs for path in pair.references)
+    return list(dict.fromkeys([*listed, *named]))
 
 
-def _percent(share: float | None) -> str:
-    return _shown(share, ".1%")
+def _distractors_and_strangers(plan: Plan, own: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The distractors without the datasets' own references, and the strangers apart from both."""
+    distractors = _without(find_pictures(plan.distractors), own)
+    if not plan.rendered:
+        return distractors, []
+    if not plan.strangers and not distractors:
+        raise BenchmarkError("--rendered needs pictures from --strangers or --distractors.")
+    given = find_pictures(plan.strangers)
+    strangers = list(given) if plan.strangers else held_out(distractors, HELD_OUT_SHARE)
+    return _without(distractors, strangers), strangers
 
 
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _print_failures(failures: Sequence[Failure]) -> None:
-    if not failures:
-        return
-    listed = f"the first {LISTED_FAILURES} of {len(failures)}"
-    table = Table(title=f"Failures, {listed if len(failures) > LISTED_FAILURES else len(failures)}")
-    for heading in ("problem", "photo", "expected", "got"):
-        table.add_column(heading, overflow="fold")
-    for failure in failures[:LISTED_FAILURES]:
-        photo = f"{failure.photo.parent.name}/{failure.photo.name}"
-        got = [f"{each.reference.name} ({each.probability:.2f})" for each in failure.answer.found]
-        expected = [path.name for path in failure.expected]
-        table.add_row(failure.problem, photo, "\n".join(expected), "\n".join(got))
-    console.print(table)
-
-
-def _draw_failures(failures: Sequence[Failure], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, failure in enumerate(track(failures, "Drawing the failures"), start=1):
-        marks = [(found.quad, found.reference.stem) for found in failure.answer.found]
-        photo = annotated(read_picture(failure.photo, WORKING_SIDE), marks, RED)
-        cells = [titled(photo, failure.problem, RED, CELL)]
-        cells += [_reference_cell(path, "expected") for path in failure.expected]
-        cells += [_reference_cell(path, "got") for path in failure.answer.references]
-        name = f"{number:03}-{failure.photo.stem}.jpg"
-        contact_sheet(cells, len(cells)).save(folder / name, quality=88)
-
-
-def _reference_cell(path: Path, word: str) -> Image.Image:
-    colour = GREEN if word == "expected" else GREY
-    picture = annotated(read_picture(path, WORKING_SIDE), [], colour)
-    return titled(picture, f"{word}: {path.stem}", colour, CELL)
+def _without(pictures: Sequence[Path], excluded: Sequence[Path]) -> list[Path]:
+    """Each picture once, whatever links lead to it, but those excluded."""
+    files = {path.resolve() for path in excluded}
+    others = {path.resolve(): path for path in pictures}
+    return [path for file, path in others.items() if file not in files]

@@ -22,13 +22,15 @@ SAME_PLACE = 0.3
 class Evidence:
     """What was measured between a photo and one reference image.
 
-    ``similarity`` is the cosine of the embeddings, ``vote_share`` the share of the photo's votes.
+    ``similarity`` is the cosine of the embeddings, ``vote_share`` the share of the photo's votes,
+    ``agreement`` how alike the two look where the geometry says (``appearance.agreement``).
     """
 
     channel: Channel
     similarity: float
     vote_share: float
     geometry: Geometry
+    agreement: float
 
     @property
     def inlier_ratio(self) -> float:
@@ -52,11 +54,12 @@ class Evidence:
             math.log1p(max(self.significance, 0.0)),
             self.geometry.coverage,
             self.inlier_ratio,
+            max(self.agreement, 0.0),
         )
 
 
 # Not the similarity: views of pictures that the network was trained on overrate it.
-FEATURES = ("log_significance", "coverage", "inlier_ratio")
+FEATURES = ("log_significance", "coverage", "inlier_ratio", "agreement")
 # Correspondences that fix a homography.
 SAMPLE = 4
 
@@ -84,8 +87,11 @@ class ChannelCalibration:
         return self.intercept + sum(weight * value for weight, value in terms)
 
     def threshold(self, false_accept_budget: float) -> float:
-        """The log-odds from which on a candidate is accepted."""
-        return self.tail_offset + self.tail_scale * math.log(1 / false_accept_budget)
+        """The log-odds from which on a candidate is accepted.
+
+        The budget is that of a whole scan: each channel may use up an equal share of it.
+        """
+        return self.tail_offset + self.tail_scale * math.log(len(Channel) / false_accept_budget)
 
 
 Calibration = Mapping[Channel, ChannelCalibration]

@@ -19,7 +19,7 @@ from indexing.voting import PLACE_BITS, Floats, Ints
 Index = Any
 
 NEIGHBOURS = 8
-LISTS_PROBED = 8
+LISTS_PROBED = {Channel.ORB: 4, Channel.SIFT: 6}
 # Descriptors per list from which the next larger set of centroids is worth its lists.
 DESCRIPTORS_PER_LIST = 1000
 
@@ -102,7 +102,7 @@ def _inverted_file(channel: Channel, quantizer: Index) -> Index:
             quantizer, quantizer.d, quantizer.ntotal, kind, faiss.METRIC_L2, False
         )
         index.is_trained = True
-    index.nprobe = LISTS_PROBED
+    index.nprobe = LISTS_PROBED[channel]
     return index
 
 

@@ -1,15 +1,19 @@
 """All features of a picture under one model version, and their form in storage."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import load, save
 
+from indexing.appearance import thumbnail
 from indexing.bundle import Bundle
 from indexing.embedding import Embeddings
 from indexing.errors import ImageTooPlain
-from indexing.image import Pixels
+from indexing.image import Pixels, scaled
 from indexing.keypoints import (
     REFERENCE_KEYPOINTS,
     Channel,
@@ -17,19 +21,37 @@ from indexing.keypoints import (
     LocalFeatures,
     OrbExtractor,
     SiftExtractor,
+    joined,
 )
 
-QUERY_KEYPOINTS = {Channel.ORB: 600, Channel.SIFT: 500}
+QUERY_KEYPOINTS = {Channel.ORB: 400, Channel.SIFT: 400}
+# Sizes of a reference's longer side, and how many keypoints it gives in each. From afar only coarse
+# details are seen, which a full-size picture's strongest keypoints are not.
+REFERENCE_PYRAMID = {
+    Channel.ORB: ((OrbExtractor.long_side, REFERENCE_KEYPOINTS),),
+    Channel.SIFT: (
+        (SiftExtractor.long_side, REFERENCE_KEYPOINTS - 80),
+        (SiftExtractor.long_side // 3, 80),
+    ),
+}
 MIN_REFERENCE_KEYPOINTS = 8
 _LEVELS = 65535
+# A stored scale is in sixteenths of an octave above this share of the image's longer side.
+SCALE_OCTAVE = 16
+FINEST_SCALE = np.float32(2**-10)
+TURN = 2 * np.pi
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceFeatures:
-    """What an index holds of a reference image; ``embedding`` has one row."""
+    """What an index holds of a reference image.
+
+    ``embedding`` has one row; ``thumbnail`` is its grey levels, uint8 [32, 32].
+    """
 
     embedding: Embeddings
     local: dict[Channel, LocalFeatures]
+    thumbnail: Pixels
 
 
 class FeatureExtractor:
@@ -53,13 +75,15 @@ class FeatureExtractor:
 
     def reference(self, picture: Pixels) -> ReferenceFeatures:
         """The features of a reference image. Raises ImageTooPlain where there are too few."""
-        local = {
-            channel: extractor.extract(picture, REFERENCE_KEYPOINTS)
-            for channel, extractor in self._local.items()
-        }
+        local = {channel: self._reference_keypoints(picture, channel) for channel in Channel}
         if max(len(features) for features in local.values()) < MIN_REFERENCE_KEYPOINTS:
             raise ImageTooPlain
-        return ReferenceFeatures(self.embed([picture]), local)
+        return ReferenceFeatures(self.embed([picture]), local, thumbnail(picture))
+
+    def _reference_keypoints(self, picture: Pixels, channel: Channel) -> LocalFeatures:
+        extract = self._local[channel].extract
+        levels = REFERENCE_PYRAMID[channel]
+        return joined([extract(scaled(picture, side), count) for side, count in levels])
 
 
 def embedding_bytes(embeddings: Embeddings) -> bytes:
@@ -73,22 +97,34 @@ def embeddings_from(version: str, stored: Sequence[bytes]) -> Embeddings:
     return Embeddings(version, vectors)
 
 
-def local_bytes(local: dict[Channel, LocalFeatures]) -> bytes:
-    """Local features as safetensors, with points in 1/65535 of the image's sides."""
-    tensors = {}
-    for channel, features in local.items():
-        tensors[f"{channel}.points"] = np.rint(features.points.clip(0, 1) * _LEVELS).astype("<u2")
-        tensors[f"{channel}.descriptors"] = np.ascontiguousarray(features.descriptors)
-    return save(tensors)
+def geometry_bytes(features: ReferenceFeatures) -> bytes:
+    """All but the embedding, as deflated safetensors; points in 1/65535 of the image's sides."""
+    aspect = next(iter(features.local.values())).aspect
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "thumbnail": features.thumbnail,
+        "aspect": np.array([aspect], np.float32),
+    }
+    for channel, local in features.local.items():
+        tensors[f"{channel}.points"] = np.rint(local.points.clip(0, 1) * _LEVELS).astype("<u2")
+        scales = SCALE_OCTAVE * np.log2(local.scales / FINEST_SCALE)
+        tensors[f"{channel}.scales"] = np.rint(scales).clip(0, 255).astype(np.uint8)
+        turns = np.rint(local.angles / TURN * 256).astype(np.int64)
+        tensors[f"{channel}.angles"] = (turns % 256).astype(np.uint8)
+        tensors[f"{channel}.descriptors"] = np.ascontiguousarray(local.descriptors)
+    return zlib.compress(save(tensors))
 
 
-def local_from(stored: bytes) -> dict[Channel, LocalFeatures]:
-    """Local features as ``local_bytes`` wrote them."""
-    tensors = load(stored)
-    return {
+def reference_features(embedding: Embeddings, stored: bytes) -> ReferenceFeatures:
+    """The features of an image from its embedding and what ``geometry_bytes`` wrote."""
+    tensors = load(zlib.decompress(stored))
+    local = {
         channel: LocalFeatures(
             (tensors[f"{channel}.points"] / np.float32(_LEVELS)).astype(np.float32),
+            np.exp2(tensors[f"{channel}.scales"] / np.float32(SCALE_OCTAVE)) * FINEST_SCALE,
+            tensors[f"{channel}.angles"] * np.float32(TURN / 256),
             tensors[f"{channel}.descriptors"],
+            float(tensors["aspect"][0]),
         )
         for channel in Channel
     }
+    return ReferenceFeatures(embedding, local, tensors["thumbnail"])

@@ -1,7 +1,7 @@
 """Local features: keypoints with descriptors, in two kinds.
 
 ORB (Rublee et al., 2011) is cheap; RootSIFT (Arandjelović and Zisserman, 2012), projected to
-64 bytes, is what a scan turns to when ORB leaves it in doubt.
+48 bytes, is what a scan turns to when ORB leaves it in doubt.
 """
 
 from collections.abc import Sequence
@@ -33,15 +33,48 @@ class Channel(StrEnum):
 class LocalFeatures:
     """The keypoints of one image.
 
-    ``points`` is float32 [n, 2], (x, y) as shares of the image's width and height;
-    ``descriptors`` is uint8 [n, bytes], row by row for the points.
+    ``points`` is float32 [n, 2], (x, y) as shares of the image's width and height; ``scales``,
+    float32 [n], are their diameters as shares of its longer side, ``angles``, float32 [n], their
+    directions in radians; ``descriptors`` is uint8 [n, bytes]. ``aspect`` is the image's width
+    over its height.
     """
 
     points: Floats
+    scales: Floats
+    angles: Floats
     descriptors: Pixels
+    aspect: float
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def pixels(self, long_side: float) -> Floats:
+        """The points, float32 [n, 2], in an image with a longer side of so many pixels."""
+        size = (long_side, long_side / self.aspect)
+        if self.aspect < 1:
+            size = (long_side * self.aspect, long_side)
+        return self.points * np.array(size, np.float32)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "LocalFeatures":
+        """Some of the keypoints, in the order of ``rows``."""
+        return LocalFeatures(
+            self.points[rows],
+            self.scales[rows],
+            self.angles[rows],
+            self.descriptors[rows],
+            self.aspect,
+        )
+
+
+def joined(parts: Sequence[LocalFeatures]) -> LocalFeatures:
+    """The keypoints of several sizes of one image."""
+    return LocalFeatures(
+        np.concatenate([part.points for part in parts]),
+        np.concatenate([part.scales for part in parts]),
+        np.concatenate([part.angles for part in parts]),
+        np.concatenate([part.descriptors for part in parts]),
+        parts[0].aspect,
+    )
 
 
 class Extractor(Protocol):
@@ -66,18 +99,18 @@ class OrbExtractor:
         detector = cv2.ORB.create(nfeatures=count, fastThreshold=10)
         # OpenCV fails on a single row, and finds nothing in less than a patch.
         if min(grey.shape) < detector.getPatchSize():
-            return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
+            return _features((), grey, np.zeros((0, self.width), np.uint8))
         found, descriptors = detector.detectAndCompute(grey, None)
         if descriptors is None:
-            return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
-        return LocalFeatures(_shares(found, grey)[:count], np.asarray(descriptors[:count]))
+            return _features((), grey, np.zeros((0, self.width), np.uint8))
+        return _features(found[:count], grey, np.asarray(descriptors[:count], np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A linear map from RootSIFT, [128], to 64 bytes which keeps distances.
+    """A linear map from RootSIFT, [128], to 48 bytes which keeps distances.
 
-    ``mean`` is float32 [128], ``basis`` float32 [128, 64]; ``scale`` is in levels per unit.
+    ``mean`` is float32 [128], ``basis`` float32 [128, 48]; ``scale`` is in levels per unit.
     """
 
     mean: Floats
@@ -85,38 +118,51 @@ class Projection:
     scale: float
 
     def apply(self, descriptors: Floats) -> Pixels:
-        """Maps float32 [n, 128] to uint8 [n, 64]."""
+        """Maps float32 [n, 128] to uint8 [n, 48]."""
         levels = (descriptors - self.mean) @ self.basis * self.scale + 128
         return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 class SiftExtractor:
-    """RootSIFT features, projected to 64 bytes, compared by their Euclidean distance."""
+    """RootSIFT features, projected to 48 bytes, compared by their Euclidean distance."""
 
-    width = 64
-    long_side = 480
+    width = 48
+    # SIFT doubles its input first: this is 640 pixels without the doubling.
+    long_side = 320
 
     def __init__(self, projection: Projection) -> None:
         self._projection = projection
 
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
-        points, descriptors = root_sift(pixels, count, self.long_side)
-        return LocalFeatures(points, self._projection.apply(descriptors))
+        grey = cv2.cvtColor(scaled(pixels, self.long_side), cv2.COLOR_RGB2GRAY)
+        found, descriptors = root_sift(grey, count)
+        return _features(found, grey, self._projection.apply(descriptors))
 
 
-def root_sift(pixels: Pixels, count: int, long_side: int) -> tuple[Floats, Floats]:
-    """Finds points, float32 [n, 2], as shares, and RootSIFT, float32 [n, 128], of an RGB image."""
-    grey = cv2.cvtColor(scaled(pixels, long_side), cv2.COLOR_RGB2GRAY)
+def root_sift(grey: cv2.typing.MatLike, count: int) -> tuple[Sequence[cv2.KeyPoint], Floats]:
+    """Finds the ``count`` strongest keypoints of grey levels, uint8 [height, width].
+
+    Returns them with their RootSIFT descriptors, float32 [n, 128].
+    """
     detector = cv2.SIFT.create(nfeatures=count, contrastThreshold=CONTRAST_THRESHOLD)
     found, sift = detector.detectAndCompute(grey, None)
     if sift is None:
-        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+        return (), np.zeros((0, 128), np.float32)
     sift = sift[:count]
-    return _shares(found, grey)[:count], np.sqrt(sift / (sift.sum(axis=1, keepdims=True) + 1e-7))
+    return found[:count], np.sqrt(sift / (sift.sum(axis=1, keepdims=True) + 1e-7))
 
 
-def _shares(keypoints: Sequence[cv2.KeyPoint], grey: cv2.typing.MatLike) -> Floats:
+def _features(
+    keypoints: Sequence[cv2.KeyPoint], grey: cv2.typing.MatLike, descriptors: Pixels
+) -> LocalFeatures:
     height, width = grey.shape[:2]
-    points: Floats = np.asarray(cv2.KeyPoint.convert(keypoints), np.float32)
-    return np.divide(points, [width, height], dtype=np.float32)
+    points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
+    shape = np.array([(k.size, np.radians(k.angle)) for k in keypoints], np.float32).reshape(-1, 2)
+    return LocalFeatures(
+        np.divide(points, [width, height], dtype=np.float32),
+        shape[:, 0] / np.float32(max(width, height)),
+        shape[:, 1],
+        descriptors,
+        width / height,
+    )

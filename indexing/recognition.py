@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from indexing.appearance import photo_levels
 from indexing.bundle import Bundle
 from indexing.decision import Candidate, Match, NoMatch, accepted
 from indexing.embedding import Embeddings
@@ -47,12 +47,6 @@ class Photo:
     pixels: Pixels
     false_accept_budget: float
     min_gallery_version: int = 0
-
-    @property
-    def aspect(self) -> float:
-        """Width over height."""
-        height, width = self.pixels.shape[:2]
-        return float(width / height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +108,14 @@ class Recogniser:
         async def query(number: int) -> Query:
             photo = photos[number]
             local = await asyncio.to_thread(self._features.query, photo.pixels, channel)
+            levels = photo_levels(photo.pixels)
             return Query(
                 number,
                 photo.publisher,
                 Embeddings(embeddings.version, embeddings.vectors[number : number + 1]),
                 channel,
                 local,
-                photo.aspect,
+                levels,
                 photo.min_gallery_version,
             )
 
@@ -173,14 +168,15 @@ def _joined(coarse: SearchResult, fine: SearchResult) -> SearchResult:
 
 
 def _unexplained(local: LocalFeatures, matches: Sequence[Match]) -> float:
-    outside = [
-        all(
-            cv2.pointPolygonTest(match.candidate.evidence.geometry.quad, point, False) < 0
-            for match in matches
-        )
-        for point in local.points.tolist()
-    ]
-    return float(np.mean(outside)) if outside else 0.0
+    """The share of a photo's keypoints that lie in none of the matches' convex quads."""
+    explained = np.zeros(len(local), bool)
+    for found in matches:
+        quad = found.candidate.evidence.geometry.quad
+        sides = np.roll(quad, -1, axis=0) - quad
+        to_point = local.points[:, None] - quad
+        turns = sides[:, 0] * to_point[..., 1] - sides[:, 1] * to_point[..., 0]
+        explained |= (turns >= 0).all(axis=1)
+    return float(1 - explained.mean()) if len(local) else 0.0
 
 
 def _no_match(photo: Photo, local: LocalFeatures, result: SearchResult) -> NoMatch:

@@ -13,7 +13,7 @@ from indexing.errors import (
     ImageLinkError,
     PublisherNotFound,
 )
-from indexing.features import ReferenceFeatures, embeddings_from, local_from
+from indexing.features import embeddings_from, reference_features
 from indexing.gallery import GalleryStore
 from indexing.gallery_records import ChangedReference, GalleryDelta
 from indexing.shard import IndexedReference, Query, SearchResult, Shard
@@ -96,9 +96,8 @@ class ShardReplica:
 
     def _indexed(self, changed: ChangedReference) -> IndexedReference:
         images = tuple(
-            ReferenceFeatures(
-                embeddings_from(self._model_version, [image.embedding]),
-                local_from(image.local_features),
+            reference_features(
+                embeddings_from(self._model_version, [image.embedding]), image.local_features
             )
             for image in changed.images
         )

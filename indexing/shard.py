@@ -11,36 +11,43 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
+from indexing.appearance import agreement
 from indexing.bundle import Bundle
 from indexing.decision import Candidate, Evidence
 from indexing.descriptor_index import DescriptorIndex, Index
 from indexing.embedding import Embeddings
 from indexing.errors import ModelVersionMismatch
 from indexing.features import ReferenceFeatures
+from indexing.image import Pixels
 from indexing.keypoints import Channel, LocalFeatures
 from indexing.verification import one_to_one, verify
-from indexing.voting import Floats, Votes, vote
+from indexing.voting import Floats, Ints, Votes, match, vote
 
-CANDIDATES_BY_VOTES = 12
+CANDIDATES_BY_VOTES = 20
 CANDIDATES_BY_SIMILARITY = 4
 LISTED_CANDIDATES = 50
+# The best by votes and by similarity are matched directly where their votes do not convince.
+MATCHED_BY_VOTES = 4
+MATCHED_BY_SIMILARITY = 1
+CONVINCING_SIGNIFICANCE = 50.0
+
+Correspondence = tuple[Ints, Ints, Floats]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """What a shard is asked about one photo: one embedding, one channel's local features.
 
-    ``photo`` is its place in the batch, ``aspect`` its width over its height; the gallery must
-    be at least at ``min_gallery_version``.
+    ``photo`` is its place in the batch, ``levels`` its grey levels (``appearance.photo_levels``);
+    the gallery must be at least at ``min_gallery_version``.
     """
 
     photo: int
-
     publisher: str
     embedding: Embeddings
     channel: Channel
     local: LocalFeatures
-    aspect: float
+    levels: Pixels
     min_gallery_version: int = 0
 
 
@@ -77,7 +84,8 @@ class _Row:
     reference: str
     link: str
     metadata: Mapping[str, str]
-    points: Mapping[Channel, Floats]
+    local: Mapping[Channel, LocalFeatures]
+    thumbnail: Pixels
 
 
 class GalleryIndex:
@@ -142,8 +150,8 @@ class GalleryIndex:
         numbers = np.arange(self._next_row, self._next_row + len(images))
         self._next_row += len(images)
         for number, (ref, image) in zip(numbers.tolist(), images, strict=True):
-            points = {channel: features.points for channel, features in image.local.items()}
-            self._rows[number] = _Row(ref.id, ref.link, ref.metadata, points)
+            row = _Row(ref.id, ref.link, ref.metadata, image.local, image.thumbnail)
+            self._rows[number] = row
             self._rows_of.setdefault(ref.id, []).append(number)
         vectors = np.concatenate([image.embedding.vectors for _, image in images])
         if self._embeddings is None:
@@ -173,25 +181,53 @@ class GalleryIndex:
     ) -> Iterator[Candidate]:
         shares = dict(by_votes)
         best = [row for row, _ in by_votes[:CANDIDATES_BY_VOTES]]
+        matched = {*best[:MATCHED_BY_VOTES], *similar[:MATCHED_BY_SIMILARITY]}
         for number in dict.fromkeys(best + similar[:CANDIDATES_BY_SIMILARITY]):
-            row = self._rows[number]
-            descriptors, places, weights = votes.of(number)
-            kept = one_to_one(descriptors, places, weights)
-            seen = query.local.points[descriptors[kept]]
-            geometry = verify(seen, row.points[query.channel][places[kept]], query.aspect)
-            if geometry is not None:
-                evidence = Evidence(
-                    query.channel,
-                    self._similarity(query.embedding, number),
-                    shares.get(number, 0.0),
-                    geometry,
-                )
+            share = shares.get(number, 0.0)
+            evidence = self._evidence(query, number, share, votes.of(number))
+            # Binary descriptors answer at once or not at all: RootSIFT has the last word.
+            if query.channel is Channel.SIFT and number in matched and not _convincing(evidence):
+                correspondence = match(*self._descriptors_of(query, number))
+                evidence = _better(evidence, self._evidence(query, number, share, correspondence))
+            if evidence is not None:
+                row = self._rows[number]
                 yield Candidate(row.reference, row.link, row.metadata, evidence)
+
+    def _descriptors_of(self, query: Query, number: int) -> tuple[Floats, Floats]:
+        own = self._rows[number].local[query.channel]
+        return query.local.descriptors.astype(np.float32), own.descriptors.astype(np.float32)
+
+    def _evidence(
+        self, query: Query, number: int, share: float, correspondence: Correspondence
+    ) -> Evidence | None:
+        row = self._rows[number]
+        descriptors, places, weights = correspondence
+        kept = one_to_one(descriptors, places, weights)
+        own = row.local[query.channel].take(places[kept])
+        geometry = verify(query.local.take(descriptors[kept]), own)
+        if geometry is None:
+            return None
+        alike = agreement(query.levels, geometry.quad, row.thumbnail) if geometry.plausible else 0.0
+        similarity = self._similarity(query.embedding, number)
+        return Evidence(query.channel, similarity, share, geometry, alike)
 
     def _similarity(self, embedding: Embeddings, number: int) -> float:
         assert self._embeddings is not None
         own = Embeddings(self._model_version, self._embeddings.reconstruct(number)[None])
         return float(embedding.similarity(own)[0, 0])
+
+
+def _convincing(evidence: Evidence | None) -> bool:
+    return (
+        evidence is not None
+        and evidence.geometry.plausible
+        and evidence.significance >= CONVINCING_SIGNIFICANCE
+    )
+
+
+def _better(first: Evidence | None, second: Evidence | None) -> Evidence | None:
+    found = [evidence for evidence in (first, second) if evidence is not None]
+    return max(found, key=lambda e: (e.geometry.plausible, e.significance), default=None)
 
 
 class Shard:

@@ -7,16 +7,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from indexing.keypoints import LocalFeatures
 from indexing.voting import Floats, Ints
 
 MIN_INLIERS = 6
 REPROJECTION_PIXELS = 4.0
-# In a small gallery every image gets votes by chance: the heaviest correspondences are the least so,
-# and many samples are needed where one in five of them is right.
+# In a small gallery every image gets votes by chance: the heaviest correspondences are the least so.
 MAX_CORRESPONDENCES = 70
-MAX_ITERATIONS = 10_000
+MAX_ITERATIONS = 2000
+# How far a correspondence may be from where another's similarity predicts it, in pixels, and as a
+# share of its distance: angles are right to some 20 degrees, and a camera tilts.
+NEAREST_PIXELS = 12.0
+LOOSENESS = 0.4
+MAX_TURN = math.radians(45)
 FRAME = 640.0
 GRID = 4
+_COMPLEX = np.array([1, 1j], np.complex64)
 # The chance that a wrong correspondence agrees with a given homography.
 CHANCE_INLIER = math.pi * REPROJECTION_PIXELS**2 / (FRAME * FRAME * 0.75)
 
@@ -60,19 +66,20 @@ class Geometry:
         return len(self.correspondences)
 
 
-def verify(query_points: Floats, reference_points: Floats, photo_aspect: float) -> Geometry | None:
-    """Fits a homography to correspondences, both float32 [n, 2] as shares of their images.
+def verify(query: LocalFeatures, reference: LocalFeatures) -> Geometry | None:
+    """Fits a homography to keypoints of a photo and of a reference that were matched row by row.
 
-    ``photo_aspect`` is the photo's width over its height. Returns None where fewer than 6 agree.
-    The estimator is MAGSAC++ (Barath et al., 2020).
+    Returns None where fewer than 6 agree. The estimator is MAGSAC++ (Barath et al., 2020), on the
+    correspondences that are consistent with one another.
     """
-    frame = _frame(photo_aspect)
-    if len(query_points) < MIN_INLIERS:
+    sample = consistent(query, reference) if len(query) >= MIN_INLIERS else ()
+    if len(sample) < MIN_INLIERS:
         return None
-    source, target = reference_points * FRAME, query_points * frame
-    homography, mask = cv2.findHomography(
-        source,
-        target,
+    frame = _frame(query.aspect)
+    source, target = reference.points * FRAME, query.points * frame
+    homography, _ = cv2.findHomography(
+        source[sample],
+        target[sample],
         cv2.USAC_MAGSAC,
         REPROJECTION_PIXELS,
         maxIters=MAX_ITERATIONS,
@@ -80,20 +87,40 @@ def verify(query_points: Floats, reference_points: Floats, photo_aspect: float) 
     )
     if homography is None:
         return None
-    inlier = mask.ravel().astype(bool)
+    reprojected = cv2.perspectiveTransform(source[None], homography)[0]
+    inlier = np.linalg.norm(reprojected - target, axis=1) < REPROJECTION_PIXELS
     inliers = _distinct(target[inlier])
     if inliers < MIN_INLIERS:
         return None
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * FRAME
     quad = cv2.perspectiveTransform(corners[None], homography)[0]
-    cells = np.unique(np.floor(reference_points[inlier] * (GRID - 1e-4)).astype(int), axis=0)
+    cells = np.unique(np.floor(reference.points[inlier] * (GRID - 1e-4)).astype(int), axis=0)
     return Geometry(
         (quad / frame).astype(np.float32),
-        Correspondences(query_points, reference_points, inlier),
+        Correspondences(query.points, reference.points, inlier),
         inliers,
         len(cells) / GRID**2,
         _in_front(homography, corners) and _plausible(quad, frame),
     )
+
+
+def consistent(query: LocalFeatures, reference: LocalFeatures) -> npt.NDArray[np.intp]:
+    """Indices of the most correspondences that agree on how the reference lies in the photo.
+
+    The keypoints of one correspondence, with their scales and angles, fix a similarity of the two
+    images (weak geometric consistency; Jégou et al., 2008). It predicts where the others are, the
+    better the nearer they are; a homography is far from its similarity only far away.
+    """
+    seen, known = (features.pixels(FRAME) @ _COMPLEX for features in (query, reference))
+    turned = np.exp(1j * (query.angles - reference.angles))
+    scale = query.scales / reference.scales
+    found = seen[:, None] - seen
+    predicted = (known[:, None] - known) * (scale * turned)
+    near = np.abs(found - predicted) < NEAREST_PIXELS + LOOSENESS * np.abs(predicted)
+    alike = np.abs(np.log2(scale[:, None] / scale)) < 1
+    level = (turned[:, None] * turned.conj()).real > np.cos(MAX_TURN)
+    agree = near & alike & level
+    return np.flatnonzero(agree[:, agree.sum(axis=0).argmax()])
 
 
 def one_to_one(query: Ints, place: Ints, weights: Floats) -> npt.NDArray[np.intp]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Picture = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Size = tuple[int, int]
 
 UPRIGHT_DEGREES = 20.0
@@ -87,9 +88,9 @@ def render_view(
     quad = _draw_quad((picture.shape[1], picture.shape[0]), frame, conditions, rng)
     if rng.random() < 0.3:
         _mount(photo, quad, rng)
-    photo = _paste(photo, picture, quad)
+    photo = paste(photo, picture, quad)
     if rng.random() < 0.5:
-        _occlude(photo, quad, float(rng.uniform(0, conditions.occlusion)), rng)
+        cover(photo, quad, float(rng.uniform(0, conditions.occlusion)), rng)
     return View(_degrade(photo, conditions, rng), quad)
 
 
@@ -117,7 +118,7 @@ def clutter(pictures: Sequence[Picture], size: Size, rng: np.random.Generator) -
     conditions = ViewConditions(area=(0.03, 0.4), tilt=30.0, turned=0.7, cut_off=1.0)
     for picture in pictures:
         quad = _draw_quad((picture.shape[1], picture.shape[0]), size, conditions, rng)
-        canvas = _paste(canvas, picture, quad)
+        canvas = paste(canvas, picture, quad)
     return canvas
 
 
@@ -128,28 +129,30 @@ def corners(size: Size) -> Floats:
     return reach - np.float32(0.5)
 
 
+def outline(size: Size, roll: float, tilt: float, axis: float, distance: float) -> Doubles:
+    """The corners [4, 2] of a picture of (width, height) as a pinhole camera sees them, unscaled.
+
+    Angles are in radians: ``roll`` turns the picture in its plane, ``tilt`` leans it about a line
+    through its middle in the direction ``axis``. ``distance`` is in halves of its diagonal.
+    """
+    flat = (corners(size) + 0.5 - np.array(size) / 2) / (np.hypot(*size) / 2)
+    seen = flat @ _rotation(roll)
+    along, across = (seen @ _rotation(axis)).T
+    depth = 1 + across * np.sin(tilt) / distance
+    flattened = np.column_stack([along, across * np.cos(tilt)]) / depth[:, None]
+    return np.asarray(flattened @ _rotation(axis).T)
+
+
 # The camera
 
 
 def _draw_quad(
     size: Size, frame: Size, conditions: ViewConditions, rng: np.random.Generator
 ) -> Floats:
-    outline = _outline(size, conditions, rng)
-    return _placed(outline, frame, conditions, rng).astype(np.float32)
-
-
-def _outline(
-    size: Size, conditions: ViewConditions, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
-    """The picture's corners [4, 2] as a tilted pinhole camera sees them, at any scale."""
-    flat = (corners(size) + 0.5 - np.array(size) / 2) / (np.hypot(*size) / 2)
-    seen = flat @ _rotation(_draw_roll(conditions, rng))
+    roll = _draw_roll(conditions, rng)
     tilt = np.radians(rng.triangular(0, 0.2 * conditions.tilt, conditions.tilt + 1e-6))
-    axis = _rotation(rng.uniform(0, 2 * np.pi))
-    along, across = (seen @ axis).T
-    depth = 1 + across * np.sin(tilt) / rng.uniform(2.2, 6.0)
-    flattened = np.column_stack([along, across * np.cos(tilt)]) / depth[:, None]
-    return np.asarray(flattened @ axis.T)
+    seen = outline(size, roll, tilt, rng.uniform(0, 2 * np.pi), rng.uniform(2.2, 6.0))
+    return _placed(seen, frame, conditions, rng).astype(np.float32)
 
 
 def _draw_roll(conditions: ViewConditions, rng: np.random.Generator) -> float:
@@ -157,22 +160,19 @@ def _draw_roll(conditions: ViewConditions, rng: np.random.Generator) -> float:
     return float(np.radians(rng.uniform(-limit, limit)))
 
 
-def _rotation(angle: float) -> npt.NDArray[np.float64]:
+def _rotation(angle: float) -> Doubles:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def _placed(
-    outline: npt.NDArray[np.float64],
-    frame: Size,
-    conditions: ViewConditions,
-    rng: np.random.Generator,
-) -> npt.NDArray[np.float64]:
+    seen: Doubles, frame: Size, conditions: ViewConditions, rng: np.random.Generator
+) -> Doubles:
     """The outline scaled to an area (its side uniform) and moved into, or partly out of, frame."""
     overhang = OVERHANG if rng.random() < conditions.cut_off else 0.0
     side = rng.uniform(*np.sqrt(conditions.area)) * np.sqrt(frame[0] * frame[1])
-    extent = np.ptp(outline, axis=0)
+    extent = np.ptp(seen, axis=0)
     fitting = (np.array(frame) * (1 + overhang) / extent).min()
-    quad = outline * min(side / np.sqrt(_area(outline)), fitting)
+    quad = seen * min(side / np.sqrt(_area(seen)), fitting)
     room = overhang * np.ptp(quad, axis=0)
     least, greatest = -room - quad.min(axis=0), np.array(frame) + room - quad.max(axis=0)
     return np.asarray(quad + least + (greatest - least) * rng.random((2, 2)).mean(axis=0) - 0.5)
@@ -182,8 +182,8 @@ def _area(quad: npt.NDArray[np.floating]) -> float:
     return float(cv2.contourArea(quad.astype(np.float32)))
 
 
-def _paste(canvas: Picture, picture: Picture, quad: Floats) -> Picture:
-    """The canvas with the picture warped onto the quad, its edges smooth."""
+def paste(canvas: Picture, picture: Picture, quad: Floats) -> Picture:
+    """A copy of a canvas with a picture, both RGB uint8 [h, w, 3], at a quad like ``View.quad``."""
     picture = _shrunk(picture, quad)
     size = picture.shape[1], picture.shape[0]
     transform = cv2.getPerspectiveTransform(corners(size), quad)
@@ -228,20 +228,20 @@ def _wood(size: Size, rng: np.random.Generator) -> Picture:
     long, short = max(size), min(size)
     grain = rng.normal(1, rng.uniform(0.03, 0.2), (short, 4, 1))
     tone = WOOD * rng.uniform(0.4, 1.5) * rng.uniform(0.85, 1.15, 3)
-    planks = cv2.resize(_bytes(grain * tone), (long, short), interpolation=cv2.INTER_CUBIC)
+    planks = cv2.resize(to_bytes(grain * tone), (long, short), interpolation=cv2.INTER_CUBIC)
     lying = planks if rng.random() < 0.5 else planks[:, ::-1].transpose(1, 0, 2)
     return np.asarray(cv2.resize(lying, size), np.uint8)
 
 
 def _plain(size: Size, rng: np.random.Generator) -> Picture:
     grain = rng.normal(0, rng.uniform(0, 12), (size[1], size[0], 1))
-    return _bytes(grain + rng.uniform(20, 245) + rng.uniform(-20, 20, 3))
+    return to_bytes(grain + rng.uniform(20, 245) + rng.uniform(-20, 20, 3))
 
 
 def _cloud(size: Size, grid: Size, rng: np.random.Generator) -> Picture:
     middle, spread = rng.uniform(50, 205) + rng.uniform(-45, 45, 3), rng.uniform(5, 60)
     shades = rng.normal(0, spread, (grid[1], grid[0], int(rng.choice([1, 3]))))
-    coarse = _bytes(middle + shades)
+    coarse = to_bytes(middle + shades)
     return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
@@ -263,8 +263,8 @@ def _mount(photo: Picture, quad: Floats, rng: np.random.Generator) -> None:
     cv2.fillConvexPoly(photo, edge.round().astype(np.int32), _colour(rng), cv2.LINE_AA)
 
 
-def _occlude(photo: Picture, quad: Floats, share: float, rng: np.random.Generator) -> None:
-    """Hide about a share of the quad under a box, a text or fingers, in place."""
+def cover(photo: Picture, quad: Floats, share: float, rng: np.random.Generator) -> None:
+    """Hide about a share of a quad, float32 [4, 2], under a box, a text or fingers, in place."""
     spot = rng.dirichlet(np.ones(4)) @ quad
     side = np.sqrt(share * _area(quad))
     if rng.random() < 0.4:
@@ -317,7 +317,7 @@ def _degrade(photo: Picture, conditions: ViewConditions, rng: np.random.Generato
     blurred = _coarsened(_blurred(lit, conditions.blur, rng), conditions.blur, rng)
     grain = rng.standard_normal(photo.shape, np.float32)
     strength = np.float32(conditions.noise * rng.exponential(4.0))
-    return _recompress(_bytes(blurred + strength * grain), conditions.jpeg_quality, rng)
+    return _recompress(to_bytes(blurred + strength * grain), conditions.jpeg_quality, rng)
 
 
 def _tone(photo: Picture, strength: float, rng: np.random.Generator) -> Picture:
@@ -325,7 +325,7 @@ def _tone(photo: Picture, strength: float, rng: np.random.Generator) -> Picture:
     levels = np.linspace(0, 1, 256)[:, None] ** np.exp(strength * rng.uniform(-0.35, 0.35))
     gain = np.exp(strength * (rng.uniform(-0.5, 0.35) + rng.uniform(-0.15, 0.15, 3)))
     haze = strength * max(0.0, rng.uniform(-0.2, 0.2))
-    table = _bytes(255 * (haze + (1 - haze) * levels * gain))
+    table = to_bytes(255 * (haze + (1 - haze) * levels * gain))
     return np.asarray(cv2.LUT(photo, table[None]), np.uint8)
 
 
@@ -335,20 +335,29 @@ def _light(strength: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
     angle, sharpness = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(0, 3.5))
     ramp = (x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.7, 0.7)) * sharpness
     light = 1 - strength * rng.uniform(0, 0.6) / (1 + np.exp(-ramp))
-    glare = strength * _highlights(x, y, rng)
+    glare = strength * _highlights(rng)
     return light.astype(np.float32), glare.astype(np.float32)
 
 
-def _highlights(
-    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
+def _highlights(rng: np.random.Generator) -> Doubles:
     """Levels added by up to three elliptic reflections, mostly none."""
-    glare = np.zeros_like(x)
+    glare = np.zeros((48, 48))
     for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.3 else 0):
-        offset = np.stack([x, y], axis=-1) - rng.uniform(-1, 1, 2)
-        scaled = offset @ _rotation(rng.uniform(0, np.pi)) / rng.uniform(0.05, 0.35, 2)
-        glare += rng.uniform(40, 220) * np.exp(-(scaled**2).sum(axis=-1))
+        centre, angle = rng.uniform(-1, 1, 2), rng.uniform(0, np.pi)
+        glare += highlight(centre, angle, rng.uniform(0.05, 0.35, 2), rng.uniform(40, 220))
     return glare
+
+
+def highlight(centre: Doubles, angle: float, radii: Doubles, level: float) -> Doubles:
+    """The levels that an elliptic reflection adds, coarsely: float64 [48, 48] over the frame.
+
+    The frame's sides reach from -1 to 1 for ``centre`` (x, y) and both ``radii``, where 1/e of
+    ``level`` is left. The ellipse is turned by ``angle`` in radians.
+    """
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    offset = np.stack([x, y], axis=-1) - centre
+    scaled = offset @ _rotation(angle) / radii
+    return np.asarray(level * np.exp(-(scaled**2).sum(axis=-1)))
 
 
 def _blurred(photo: Floats, strength: float, rng: np.random.Generator) -> Floats:
@@ -358,12 +367,12 @@ def _blurred(photo: Floats, strength: float, rng: np.random.Generator) -> Floats
     if sigma > 0.3:
         photo = np.asarray(cv2.GaussianBlur(photo, (0, 0), sigma), np.float32)
     length = strength * 0.025 * long_side * rng.random() if rng.random() < 0.25 else 0.0
-    return _smeared(photo, int(length), rng) if length >= 2 else photo
+    return smeared(photo, int(length), rng.uniform(0, np.pi)) if length >= 2 else photo
 
 
-def _smeared(photo: Floats, length: int, rng: np.random.Generator) -> Floats:
+def smeared(photo: Floats, length: int, angle: float) -> Floats:
+    """A photo, float32 [h, w, 3], moved by ``length`` pixels, at least 1, at ``angle`` (radians)."""
     kernel = np.zeros((2 * length + 1, 2 * length + 1), np.float32)
-    angle = rng.uniform(0, np.pi)
     x, y = round(length * np.cos(angle) / 2), round(length * np.sin(angle) / 2)
     cv2.line(kernel, (length - x, length - y), (length + x, length + y), 1.0)
     return np.asarray(cv2.filter2D(photo, -1, kernel / kernel.sum()), np.float32)
@@ -385,5 +394,6 @@ def _recompress(photo: Picture, quality: tuple[int, int], rng: np.random.Generat
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
-def _bytes(values: npt.NDArray[np.floating]) -> Picture:
+def to_bytes(values: npt.NDArray[np.floating]) -> Picture:
+    """Levels of any shape, rounded and clipped to uint8."""
     return values.round().clip(0, 255).astype(np.uint8)

@@ -2,7 +2,8 @@
 
 Each query descriptor's K nearest neighbours are looked at; each image among them gets one vote,
 weighted by how much nearer it is than the K-th neighbour, as in local naive-Bayes nearest
-neighbour (McCann and Lowe, 2012). The votes are also the correspondences for verification.
+neighbour (McCann and Lowe, 2012). The votes are also the correspondences for verification. Where
+those are too few, the best images are matched directly, without the gallery's competition.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
+# Two descriptors of one image that are almost as near make a match worthless (Lowe, 2004).
+MATCH_RATIO = 0.85
 # A descriptor's id in an index holds its image and its place there: image << 9 | place.
 PLACE_BITS = 9
 
@@ -62,3 +65,23 @@ def vote(distances: Floats, ids: Ints) -> Votes:
         found[order] & ((1 << PLACE_BITS) - 1),
         weights[order].astype(np.float32),
     )
+
+
+def match(query: Floats, reference: Floats) -> tuple[Ints, Ints, Floats]:
+    """Matches two images' descriptors, float32 [n, d] and [m, d], directly.
+
+    Kept are mutual nearest neighbours that are clearly nearer than the second nearest. Returns
+    their (query, place, weight), as ``Votes.of`` does; the weight is 1 - ratio of the distances.
+    """
+    if len(query) < 2 or len(reference) < 2:
+        none = np.zeros(0, np.int64)
+        return none, none, np.zeros(0, np.float32)
+    squares = (query**2).sum(axis=1)[:, None] + (reference**2).sum(axis=1)
+    distances = squares - 2 * query @ reference.T
+    nearest = distances.argmin(axis=1)
+    mutual = distances.argmin(axis=0)[nearest] == np.arange(len(query))
+    first = distances.min(axis=1).clip(0)
+    distances[np.arange(len(query)), nearest] = np.inf
+    ratios = np.sqrt(first / np.maximum(distances.min(axis=1), 1e-6))
+    kept = np.flatnonzero(mutual & (ratios < MATCH_RATIO))
+    return kept, nearest[kept], (1 - ratios[kept]).astype(np.float32)

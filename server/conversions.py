@@ -14,8 +14,12 @@ from imagelink.v1 import gallery_pb2, publisher_pb2, recognition_pb2
 
 from indexing import decision, reference
 from indexing.errors import FieldInvalid, PageTokenInvalid
+from indexing.explanation import Verdict
+from indexing.forecast import Duplicate, Issue, PrintSize, Rival, SettingForecast
 from indexing.recognition import Recognition
 from indexing.voting import Floats
+from server.assessment import Assessment
+from server.explanation import Explained, Explanation
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ID_FORM = "1 to 63 lower-case letters, digits and hyphens, beginning with a letter or digit"
@@ -23,6 +27,7 @@ UNSAFE_SCHEMES = frozenset({"javascript", "data", "file", "vbscript", "blob"})
 MAX_LINK, MAX_NAME = 2048, 256
 MAX_ENTRIES, MAX_KEY, MAX_VALUE = 64, 64, 1024
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
+MAX_EXPLANATIONS = 5
 
 
 def publisher_name(publisher: str) -> str:
@@ -118,6 +123,20 @@ def checked_page_size(size: int) -> int:
     return min(size or DEFAULT_PAGE, MAX_PAGE)
 
 
+def checked_gallery_version(field: str, version: int) -> int:
+    """A gallery version as given. Raises FieldInvalid."""
+    if version < 0:
+        raise FieldInvalid(field=field, problem="it cannot be negative.")
+    return version
+
+
+def checked_explanation_count(field: str, count: int) -> int:
+    """How many references to explain. Raises FieldInvalid."""
+    if count < 0:
+        raise FieldInvalid(field=field, problem="it cannot be negative.")
+    return min(count or MAX_EXPLANATIONS, MAX_EXPLANATIONS)
+
+
 def page_token(kind: str, last_id: str) -> str:
     """A token for the page after ``last_id``."""
     return base64.urlsafe_b64encode(f"{kind}:{last_id}".encode()).decode()
@@ -206,6 +225,99 @@ def scan_message(
     )
 
 
+def explain_message(
+    publisher: str, found: Explained, model_version: str
+) -> recognition_pb2.ExplainResponse:
+    """The explanations of a scan."""
+    return recognition_pb2.ExplainResponse(
+        explanations=[
+            _explanation_message(publisher, each, found.size) for each in found.explanations
+        ],
+        no_match_reason=_no_match_message(found.no_match),
+        model_version=model_version,
+        gallery_version=found.gallery_version,
+    )
+
+
+def _explanation_message(
+    publisher: str, explanation: Explanation, size: tuple[int, int]
+) -> recognition_pb2.Explanation:
+    judgement = explanation.judgement
+    message = recognition_pb2.Explanation(
+        reference=reference_name(publisher, judgement.reference),
+        verdict=recognition_pb2.Verdict.Value(f"VERDICT_{judgement.verdict.name}"),
+        accepted=judgement.verdict is Verdict.ACCEPTED,
+        channel=judgement.channel or "",
+        photo_keypoints=explanation.photo_keypoints,
+        picture=explanation.picture,
+    )
+    if judgement.comparison is not None:
+        match = judgement.comparison.match
+        evidence = match.candidate.evidence
+        message.probability = match.probability
+        message.threshold = judgement.comparison.threshold_probability
+        message.location.CopyFrom(_quad_message(evidence.geometry.quad, size))
+        message.evidence.CopyFrom(_evidence_message(evidence))
+    return message
+
+
+def assessment_message(
+    publisher: str, made: Assessment, model_version: str
+) -> gallery_pb2.Assessment:
+    """How well an image will scan."""
+    forecast = made.forecast
+    return gallery_pb2.Assessment(
+        detection_rate=forecast.detection_rate,
+        view_count=forecast.views,
+        mean_margin=forecast.margin,
+        conditions=[_condition_message(each) for each in forecast.settings],
+        min_frame_share=forecast.least_frame_share or 0.0,
+        min_print_sizes=[_print_size_message(each) for each in forecast.print_sizes],
+        duplicates=[_duplicate_message(publisher, each) for each in forecast.duplicates],
+        rivals=[_rival_message(publisher, each) for each in forecast.rivals],
+        issues=[_issue_message(each) for each in forecast.issues],
+        model_version=model_version,
+        gallery_version=made.gallery_version,
+    )
+
+
+def _condition_message(forecast: SettingForecast) -> gallery_pb2.ConditionForecast:
+    name = f"VIEWING_CONDITION_{forecast.condition.name}"
+    return gallery_pb2.ConditionForecast(
+        condition=gallery_pb2.ViewingCondition.Value(name),
+        frame_share=forecast.frame_share,
+        view_count=forecast.views,
+        detection_rate=forecast.detection_rate,
+    )
+
+
+def _print_size_message(size: PrintSize) -> gallery_pb2.PrintSize:
+    return gallery_pb2.PrintSize(
+        distance_m=size.distance, width_cm=size.width, height_cm=size.height
+    )
+
+
+def _duplicate_message(publisher: str, duplicate: Duplicate) -> gallery_pb2.Duplicate:
+    return gallery_pb2.Duplicate(
+        reference=reference_name(publisher, duplicate.reference),
+        probability=duplicate.probability,
+        coverage=duplicate.coverage,
+    )
+
+
+def _rival_message(publisher: str, rival: Rival) -> gallery_pb2.Rival:
+    return gallery_pb2.Rival(
+        reference=reference_name(publisher, rival.reference),
+        wrong_share=rival.wrong_share,
+        margin=rival.margin,
+    )
+
+
+def _issue_message(issue: Issue) -> gallery_pb2.ImageIssue:
+    kind = gallery_pb2.ImageIssueKind.Value(f"IMAGE_ISSUE_KIND_{issue.name}")
+    return gallery_pb2.ImageIssue(kind=kind, advice=issue.advice)
+
+
 def _duration(seconds: float) -> Duration:
     duration = Duration()
     duration.FromTimedelta(timedelta(seconds=seconds))
@@ -220,20 +332,25 @@ def _no_match_message(reason: decision.NoMatch | None) -> "recognition_pb2.NoMat
 def _match_message(
     publisher: str, match: decision.Match, size: tuple[int, int]
 ) -> recognition_pb2.Match:
-    candidate, evidence = match.candidate, match.candidate.evidence
+    candidate = match.candidate
     return recognition_pb2.Match(
         reference=reference_name(publisher, candidate.reference),
         link=candidate.link,
         metadata=dict(candidate.metadata),
         probability=match.probability,
-        location=_quad_message(evidence.geometry.quad, size),
-        evidence=recognition_pb2.Evidence(
-            similarity=evidence.similarity,
-            vote_share=evidence.vote_share,
-            inliers=evidence.geometry.inliers,
-            inlier_ratio=evidence.inlier_ratio,
-            coverage=evidence.geometry.coverage,
-        ),
+        location=_quad_message(candidate.evidence.geometry.quad, size),
+        evidence=_evidence_message(candidate.evidence),
+    )
+
+
+def _evidence_message(evidence: decision.Evidence) -> recognition_pb2.Evidence:
+    return recognition_pb2.Evidence(
+        similarity=evidence.similarity,
+        vote_share=evidence.vote_share,
+        inliers=evidence.geometry.inliers,
+        inlier_ratio=evidence.inlier_ratio,
+        coverage=evidence.geometry.coverage,
+        matches=evidence.geometry.matches,
     )
 
 

@@ -22,7 +22,9 @@ from indexing.gallery import GalleryStore, open_pool
 from indexing.recognition import Photo, Recogniser
 from indexing.replica import ShardReplica
 from indexing.shard import Query, SearchResult, Shard
+from server.assessment import Assessor
 from server.auth import Authenticator
+from server.explanation import Explainer
 from server.registration import Registrar
 from server.scanning import Outcome, Scanning, ShardedRecogniser, ShardSearch
 from server.service import Services
@@ -78,14 +80,19 @@ class Scanner(Services):
         _one_thread_per_request()
         bundle = await asyncio.to_thread(load_bundle, settings.bundle)
         store = GalleryStore(await open_pool(backends.database_url, settings.database_connections))
-        self._recogniser = ShardedRecogniser(Recogniser(bundle), [_search(s) for s in shards])
+        searches = [_search(shard) for shard in shards]
+        self._recogniser = ShardedRecogniser(Recogniser(bundle), searches)
         self._recognise.set_max_batch_size(settings.batch_size)
         self._recognise.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)
+        blobs, features = BlobStore.from_url(backends.blob_url), FeatureExtractor(bundle)
+        scanning = Scanning(self._recognise)
         super().__init__(
             Authenticator(store, backends.operator_key),
             store,
-            Registrar(store, BlobStore.from_url(backends.blob_url), FeatureExtractor(bundle)),
-            Scanning(self._recognise),
+            Registrar(store, blobs, features),
+            scanning,
+            Explainer(scanning, store, blobs, features, bundle.calibration),
+            Assessor(bundle, searches),
             bundle.version,
         )
 

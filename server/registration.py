@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from indexing.blobs import BlobStore, image_key
 from indexing.errors import DatabaseUnavailable, ImageLinkError, ImageTooSmall
-from indexing.features import FeatureExtractor, embedding_bytes, local_bytes
+from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
 from indexing.gallery import GalleryStore
 from indexing.gallery_records import ImageFeatures, NewReference, Written
 from indexing.image import decode
@@ -105,6 +105,6 @@ class Registrar:
         found = self._features.reference(pixels)
         image = ReferenceImage(str(uuid.uuid4()), width, height, hashlib.sha256(data).digest())
         features = ImageFeatures(
-            self._features.version, embedding_bytes(found.embedding), local_bytes(found.local)
+            self._features.version, embedding_bytes(found.embedding), geometry_bytes(found)
         )
         return image, features

@@ -10,7 +10,9 @@ from indexing.errors import FieldInvalid, PublisherNotAllowed
 from indexing.gallery import GalleryStore
 from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET, Publisher, Role
 from server import conversions as convert
+from server.assessment import Assessor
 from server.auth import Authenticator, Caller, new_key
+from server.explanation import Explainer, Question
 from server.registration import Registrar, Registration
 from server.rpc import GrpcContext, rpc
 from server.scanning import Scanning
@@ -34,12 +36,16 @@ class Services:
         store: GalleryStore,
         registrar: Registrar,
         scanning: Scanning,
+        explainer: Explainer,
+        assessor: Assessor,
         model_version: str,
     ) -> None:
         self.authenticator = authenticator
         self._store = store
         self._registrar = registrar
         self._scanning = scanning
+        self._explainer = explainer
+        self._assessor = assessor
         self._model_version = model_version
 
     async def Check(
@@ -55,9 +61,10 @@ class Services:
         """Recognises a photo."""
         publisher = _publisher(caller)
         scan_id = uuid.uuid4().hex
-        if request.min_gallery_version < 0:
-            raise FieldInvalid(field="min_gallery_version", problem="it cannot be negative.")
-        scan = await self._scanning.scan(publisher, request.image, request.min_gallery_version)
+        version = convert.checked_gallery_version(
+            "min_gallery_version", request.min_gallery_version
+        )
+        scan = await self._scanning.scan(publisher, request.image, version)
         answer = convert.scan_message(
             publisher.id, scan.recognition, scan.size, self._model_version, scan_id
         )
@@ -65,10 +72,25 @@ class Services:
         return answer
 
     @rpc(PUBLISH)
+    async def Explain(
+        self, request: recognition_pb2.ExplainRequest, caller: Caller
+    ) -> recognition_pb2.ExplainResponse:
+        """Explains what a scan of a photo finds."""
+        publisher, name = _publisher(caller), request.reference
+        question = Question(
+            request.image,
+            _own_reference(caller, "reference", name)[1] if name else None,
+            convert.checked_gallery_version("min_gallery_version", request.min_gallery_version),
+            convert.checked_explanation_count("max_explanations", request.max_explanations),
+        )
+        explained = await self._explainer.explain(publisher, question)
+        return convert.explain_message(publisher.id, explained, self._model_version)
+
+    @rpc(PUBLISH)
     async def Register(
         self, request: gallery_pb2.RegisterRequest, caller: Caller
     ) -> gallery_pb2.RegisterResponse:
-        """Registers a reference."""
+        """Registers a reference, and assesses it if asked to."""
         asked = Registration(
             _own_publisher(caller, request.parent),
             convert.checked_id("reference_id", request.reference_id)
@@ -80,9 +102,29 @@ class Services:
             convert.checked_request_id("request_id", request.request_id),
         )
         written = await self._registrar.register(asked)
-        return gallery_pb2.RegisterResponse(
+        answer = gallery_pb2.RegisterResponse(
             reference=convert.reference_message(written.reference),
             gallery_version=written.gallery_version,
+        )
+        if request.assess:
+            publisher = _publisher(caller)
+            made = await self._assessor.assess_registered(publisher, request.image, written)
+            if made:
+                answer.assessment.CopyFrom(
+                    convert.assessment_message(publisher.id, made, self._model_version)
+                )
+        return answer
+
+    @rpc(PUBLISH)
+    async def AssessImage(
+        self, request: gallery_pb2.AssessImageRequest, caller: Caller
+    ) -> gallery_pb2.AssessImageResponse:
+        """Assesses an image."""
+        _own_publisher(caller, request.parent)
+        publisher = _publisher(caller)
+        made = await self._assessor.assess(publisher, request.image)
+        return gallery_pb2.AssessImageResponse(
+            assessment=convert.assessment_message(publisher.id, made, self._model_version)
         )
 
     @rpc(PUBLISH)

@@ -54,7 +54,7 @@ def publish_run(
     trained_on: Annotated[str, typer.Option(help="What the pictures are, for people.")],
     name: Annotated[str, typer.Option(help="Of the model.")] = "default",
     views: Annotated[int, typer.Option(min=30, help="Views to calibrate on, twice.")] = 1500,
-    codebook_pictures: Annotated[int, typer.Option(min=100, help="To fit codebooks on.")] = 1500,
+    codebook_pictures: Annotated[int, typer.Option(min=100, help="To fit codebooks on.")] = 3000,
 ) -> None:
     """Make a model bundle of a run: fit the codebooks, calibrate the decisions."""
     what = Publication(run, pictures, name, trained_on, codebook_pictures, views)

@@ -15,6 +15,7 @@ from rich.progress import track
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from indexing.appearance import photo_levels
 from indexing.bundle import Bundle
 from indexing.decision import Calibration, Candidate, ChannelCalibration
 from indexing.errors import ImageTooPlain
@@ -81,11 +82,11 @@ class CalibrationGallery:
 
     def _found(self, photo: Pixels) -> dict[Channel, tuple[Candidate, ...]]:
         embedding = self._extractor.embed([photo])
-        aspect = photo.shape[1] / photo.shape[0]
         found = {}
         for channel in Channel:
             local = self._extractor.query(photo, channel)
-            query = Query(0, GALLERY, embedding, channel, local, aspect)
+            levels = photo_levels(photo)
+            query = Query(0, GALLERY, embedding, channel, local, levels)
             found[channel] = self._shard.search(query).candidates
         return found
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import faiss
 import numpy as np
 
 from indexing.descriptor_index import Codebook
-from indexing.image import Pixels
+from indexing.image import Pixels, scaled
 from indexing.keypoints import (
     REFERENCE_KEYPOINTS,
     Channel,
@@ -18,8 +19,8 @@ from indexing.keypoints import (
     root_sift,
 )
 
-LISTS = (64, 2048)
-ITERATIONS = 10
+LISTS = (64, 2048, 16_384)
+ITERATIONS = 5
 # Projected values beyond this percentile may saturate at the ends of a byte.
 SATURATION_PERCENTILE = 99.95
 
@@ -38,9 +39,7 @@ def fit_local_features(
     pictures: Sequence[Pixels],
 ) -> tuple[Projection, dict[Channel, Codebook]]:
     """Fits the projection and both channels' codebooks on RGB pictures."""
-    sift = np.concatenate(
-        [root_sift(p, REFERENCE_KEYPOINTS, SiftExtractor.long_side)[1] for p in pictures]
-    )
+    sift = np.concatenate([root_sift(_sift_input(p), REFERENCE_KEYPOINTS)[1] for p in pictures])
     projection = fit_projection(sift)
     orb = OrbExtractor()
     binary = np.concatenate([orb.extract(p, REFERENCE_KEYPOINTS).descriptors for p in pictures])
@@ -49,6 +48,11 @@ def fit_local_features(
         Channel.SIFT: Codebook(Channel.SIFT, _sets(projection.apply(sift), _centroids)),
     }
     return projection, codebooks
+
+
+def _sift_input(picture: Pixels) -> Pixels:
+    small = scaled(picture, SiftExtractor.long_side)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _sets(descriptors: Pixels, cluster: Callable[[Pixels, int], Pixels]) -> tuple[Pixels, ...]:

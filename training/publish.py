@@ -35,7 +35,7 @@ class Publication:
     pictures: Sequence[Path]
     name: str
     trained_on: str
-    codebook_pictures: int = 1500
+    codebook_pictures: int = 3000
     views: int = 1500
     seed: int = 0
 

@@ -7,7 +7,9 @@ from indexing.verification import Correspondences, Geometry
 from training.calibration import fit_regression
 
 SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
-CALIBRATION = {channel: ChannelCalibration((2.0, 2.0, 1.0), -10.0, 0.0, 0.2) for channel in Channel}
+CALIBRATION = {
+    channel: ChannelCalibration((2.0, 2.0, 1.0, 1.0), -10.0, 0.0, 0.2) for channel in Channel
+}
 
 
 def candidate(
@@ -16,7 +18,9 @@ def candidate(
     points = np.zeros((matches, 2), np.float32)
     correspondences = Correspondences(points, points, np.arange(matches) < inliers)
     geometry = Geometry(quad, correspondences, inliers, min(1.0, inliers / 30), plausible)
-    return Candidate(name, "https://example.com", {}, Evidence(Channel.ORB, 0.5, 0.5, geometry))
+    return Candidate(
+        name, "https://example.com", {}, Evidence(Channel.ORB, 0.5, 0.5, geometry, 0.5)
+    )
 
 
 def names(*candidates: Candidate, budget: float = 0.001) -> list[str]:

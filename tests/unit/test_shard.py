@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from benchmarks.artwork import draw_collection
+from indexing.appearance import photo_levels
 from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from indexing.embedding import Embeddings
 from indexing.errors import BundleInvalid, ModelVersionMismatch
-from indexing.features import FeatureExtractor, local_bytes, local_from
-from indexing.keypoints import Channel
+from indexing.features import FeatureExtractor, geometry_bytes, reference_features
+from indexing.keypoints import REFERENCE_KEYPOINTS, Channel
 from indexing.placement import shard_of
 from indexing.shard import IndexedReference, Query, SearchResult, Shard
 
@@ -46,10 +47,24 @@ def search(
     shard: Shard, extractor: FeatureExtractor, name: str, channel: Channel, publisher: str = "acme"
 ) -> SearchResult:
     picture = PICTURES[name]
-    query = Query(
-        0, publisher, extractor.embed([picture]), channel, extractor.query(picture, channel), 0.75
+    return shard.search(query_of(extractor, picture, channel, publisher))
+
+
+def query_of(
+    extractor: FeatureExtractor,
+    picture: np.ndarray,
+    channel: Channel,
+    publisher: str = "acme",
+    embedding: Embeddings | None = None,
+) -> Query:
+    return Query(
+        0,
+        publisher,
+        embedding or extractor.embed([picture]),
+        channel,
+        extractor.query(picture, channel),
+        photo_levels(picture),
     )
-    return shard.search(query)
 
 
 @pytest.mark.parametrize("channel", Channel)
@@ -100,9 +115,8 @@ def test_embeddings_of_another_model_are_refused(
 ) -> None:
     picture = next(iter(PICTURES.values()))
     foreign = Embeddings("another", extractor.embed([picture]).vectors)
-    local = extractor.query(picture, Channel.ORB)
     with pytest.raises(ModelVersionMismatch):
-        shard.search(Query(0, "acme", foreign, Channel.ORB, local, 0.75))
+        shard.search(query_of(extractor, picture, Channel.ORB, embedding=foreign))
 
 
 def test_growing_gallery_keeps_what_it_has(
@@ -121,13 +135,22 @@ def test_growing_gallery_keeps_what_it_has(
         assert search(shard, extractor, name, Channel.ORB).shortlist[0] == name
 
 
-def test_stored_local_features_come_back(references: dict[str, IndexedReference]) -> None:
-    local = next(iter(references.values())).images[0].local
-    restored = local_from(local_bytes(local))
-    for channel in Channel:
-        np.testing.assert_array_equal(restored[channel].descriptors, local[channel].descriptors)
-        np.testing.assert_allclose(restored[channel].points, local[channel].points, atol=1e-4)
-    assert len(local_bytes(local)) < 30_000
+def test_stored_features_come_back(references: dict[str, IndexedReference]) -> None:
+    image = next(iter(references.values())).images[0]
+    restored = reference_features(image.embedding, geometry_bytes(image))
+    for channel, local in image.local.items():
+        own = restored.local[channel]
+        np.testing.assert_array_equal(own.descriptors, local.descriptors)
+        np.testing.assert_allclose(own.points, local.points, atol=1e-4)
+    np.testing.assert_array_equal(restored.thumbnail, image.thumbnail)
+
+
+def test_an_image_is_stored_in_at_most_20_kilobytes(
+    references: dict[str, IndexedReference],
+) -> None:
+    images = [image for reference in references.values() for image in reference.images]
+    assert max(len(image.local[Channel.SIFT]) for image in images) == REFERENCE_KEYPOINTS
+    assert max(len(geometry_bytes(image)) for image in images) <= 20_000
 
 
 def test_damaged_bundle_is_refused(tmp_path: Path) -> None:

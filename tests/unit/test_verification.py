@@ -1,11 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from indexing.verification import one_to_one, overlap, verify
+from indexing.keypoints import LocalFeatures
+from indexing.verification import consistent, one_to_one, overlap, verify
 from indexing.voting import PLACE_BITS, vote
 
 RNG = np.random.default_rng(0)
 CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+
+
+TILTED = np.array([[0.5, 0.1, 0.2], [-0.1, 0.6, 0.25], [0.05, 0.1, 1.0]])
+MIRRORED = np.array([[-0.5, 0.0, 0.8], [0.0, 0.5, 0.2], [0.0, 0.0, 1.0]])
+SIZE = 0.01
 
 
 def seen_through(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
@@ -13,47 +21,79 @@ def seen_through(points: np.ndarray, homography: np.ndarray) -> np.ndarray:
     return (projected[:, :2] / projected[:, 2:]).astype(np.float32)
 
 
-TILTED = np.array([[0.5, 0.1, 0.2], [-0.1, 0.6, 0.25], [0.05, 0.1, 1.0]])
-MIRRORED = np.array([[-0.5, 0.0, 0.8], [0.0, 0.5, 0.2], [0.0, 0.0, 1.0]])
+def keypoints(points: np.ndarray, ends: np.ndarray) -> LocalFeatures:
+    """Keypoints of a square image, as long as from ``points`` to ``ends`` and pointing there."""
+    arms = ends - points
+    return LocalFeatures(
+        points.astype(np.float32),
+        np.linalg.norm(arms, axis=1).astype(np.float32),
+        np.arctan2(arms[:, 1], arms[:, 0]).astype(np.float32),
+        np.zeros((len(points), 0), np.uint8),
+        1.0,
+    )
 
 
-def test_homography_is_found_among_wrong_correspondences() -> None:
-    reference = RNG.random((60, 2)).astype(np.float32)
-    photo = seen_through(reference, TILTED)
-    photo[:25] = RNG.random((25, 2))
+def drawn(count: int) -> LocalFeatures:
+    """Keypoints anywhere, of any direction."""
+    points, angles = RNG.random((count, 2)), RNG.random(count) * 2 * np.pi
+    return keypoints(points, points + SIZE * np.c_[np.cos(angles), np.sin(angles)])
 
-    geometry = verify(photo, reference, 4 / 3)
+
+def photographed(reference: LocalFeatures, homography: np.ndarray) -> LocalFeatures:
+    arms = reference.scales[:, None] * np.c_[np.cos(reference.angles), np.sin(reference.angles)]
+    ends = seen_through(reference.points + arms, homography)
+    return keypoints(seen_through(reference.points, homography), ends)
+
+
+def joined(first: LocalFeatures, second: LocalFeatures) -> LocalFeatures:
+    fields = ("points", "scales", "angles", "descriptors")
+    rows = (np.concatenate([getattr(first, name), getattr(second, name)]) for name in fields)
+    return LocalFeatures(*rows, 1.0)
+
+
+@pytest.mark.parametrize("homography", [TILTED, np.diag([0.2, 0.2, 1.0]), np.diag([0.9, 0.5, 1.0])])
+def test_homography_is_found_among_wrong_correspondences(homography: np.ndarray) -> None:
+    right, wrong = drawn(20), drawn(45)
+
+    geometry = verify(joined(photographed(right, homography), drawn(45)), joined(right, wrong))
 
     assert geometry is not None
     assert geometry.plausible
-    assert 33 <= geometry.inliers <= 40
-    assert geometry.matches == 60
-    np.testing.assert_allclose(geometry.quad, seen_through(CORNERS, TILTED), atol=0.01)
+    assert 18 <= geometry.inliers <= 24
+    assert geometry.matches == 65
+    np.testing.assert_allclose(geometry.quad, seen_through(CORNERS, homography), atol=0.02)
+    assert geometry.correspondences.inlier[:20].mean() > 0.9
 
 
 def test_wrong_correspondences_alone_are_no_homography() -> None:
-    for _ in range(20):
-        geometry = verify(
-            RNG.random((40, 2)).astype(np.float32), RNG.random((40, 2)).astype(np.float32), 1.0
-        )
-        assert geometry is None or geometry.inliers < 12
+    for _ in range(100):
+        geometry = verify(drawn(60), drawn(60))
+        assert geometry is None or geometry.inliers < 9
+
+
+def test_keypoints_that_point_elsewhere_do_not_agree() -> None:
+    reference = drawn(30)
+    photo = photographed(reference, TILTED)
+    astray = replace(photo, angles=RNG.permutation(photo.angles))
+    assert len(consistent(photo, reference)) == 30
+    assert len(consistent(astray, reference)) < 15
 
 
 def test_mirrored_reference_is_not_plausible() -> None:
-    reference = RNG.random((50, 2)).astype(np.float32)
-    geometry = verify(seen_through(reference, MIRRORED), reference, 1.0)
+    reference = drawn(50)
+    geometry = verify(photographed(reference, MIRRORED), reference)
     assert geometry is None or not geometry.plausible
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5])
 def test_too_few_correspondences_are_none(count: int) -> None:
-    points = RNG.random((count, 2)).astype(np.float32)
-    assert verify(points, points, 1.0) is None
+    points = drawn(count)
+    assert verify(points, points) is None
 
 
 def test_crowd_at_one_spot_counts_once() -> None:
-    spots = np.repeat(RNG.random((4, 2)).astype(np.float32), 30, axis=0)
-    assert verify(spots, spots, 1.0) is None
+    spots = drawn(4).take(np.repeat(np.arange(4), 30))
+    assert verify(spots, spots) is None
 
 
 def test_one_to_one_keeps_the_best_of_each_end() -> None:

@@ -15,7 +15,16 @@ from imagelink._calls import Call, ImageSource
 from imagelink._channel import call_metadata, channel_credentials, channel_options
 from imagelink._conversions import Page
 from imagelink.errors import from_rpc_error
-from imagelink.types import ApiKey, Publisher, Reference, Role, ScanResult, Written
+from imagelink.types import (
+    ApiKey,
+    Assessment,
+    ExplanationResult,
+    Publisher,
+    Reference,
+    Role,
+    ScanResult,
+    Written,
+)
 
 T = TypeVar("T")
 
@@ -73,6 +82,21 @@ class AsyncClient:
         data = await asyncio.to_thread(calls.read_image, image)
         return await self._run(calls.scan(data, min_gallery_version), timeout)
 
+    async def explain(
+        self,
+        image: ImageSource,
+        *,
+        reference: str | None = None,
+        publisher: str | None = None,
+        min_gallery_version: int = 0,
+        max_explanations: int = 0,
+        timeout: float | None = None,
+    ) -> ExplanationResult:
+        """Explains what a scan of a photo finds and what it rejects, with pictures."""
+        data = await asyncio.to_thread(calls.read_image, image)
+        call = calls.explain(data, reference, publisher, min_gallery_version, max_explanations)
+        return await self._run(call, timeout)
+
     async def register(
         self,
         image: ImageSource,
@@ -81,14 +105,22 @@ class AsyncClient:
         reference_id: str = "",
         metadata: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        assess: bool = False,
         publisher: str | None = None,
         timeout: float | None = None,
     ) -> Written:
         """Registers a reference."""
         request_id = request_id or str(uuid.uuid4())
         data = await asyncio.to_thread(calls.read_image, image)
-        call = calls.register(data, link, reference_id, metadata, request_id, publisher)
+        call = calls.register(data, link, reference_id, metadata, request_id, assess, publisher)
         return await self._run(call, timeout)
+
+    async def assess_image(
+        self, image: ImageSource, *, publisher: str | None = None, timeout: float | None = None
+    ) -> Assessment:
+        """Says how well an image would scan if it were registered, and registers nothing."""
+        data = await asyncio.to_thread(calls.read_image, image)
+        return await self._run(calls.assess_image(data, publisher), timeout)
 
     async def get_reference(
         self, reference: str, *, publisher: str | None = None, timeout: float | None = None

@@ -14,7 +14,16 @@ from google.protobuf.message import Message
 
 from imagelink import _conversions as convert
 from imagelink._conversions import Page
-from imagelink.types import ApiKey, Publisher, Reference, Role, ScanResult, Written
+from imagelink.types import (
+    ApiKey,
+    Assessment,
+    ExplanationResult,
+    Publisher,
+    Reference,
+    Role,
+    ScanResult,
+    Written,
+)
 from imagelink.v1 import gallery_pb2, publisher_pb2, recognition_pb2
 
 ImageSource: TypeAlias = bytes | str | os.PathLike[str]
@@ -52,8 +61,18 @@ class Call(Generic[Result]):
 SCAN = Method(
     "Recognition", "Scan", recognition_pb2.ScanResponse, convert.scan_result, retried=True
 )
+EXPLAIN = Method(
+    "Recognition",
+    "Explain",
+    recognition_pb2.ExplainResponse,
+    convert.explanation_result,
+    retried=True,
+)
 REGISTER = Method(
-    "Gallery", "Register", gallery_pb2.RegisterResponse, convert.written, retried=True
+    "Gallery", "Register", gallery_pb2.RegisterResponse, convert.registered, retried=True
+)
+ASSESS_IMAGE = Method(
+    "Gallery", "AssessImage", gallery_pb2.AssessImageResponse, convert.assessed_image, retried=True
 )
 GET_REFERENCE = Method(
     "Gallery", "GetReference", gallery_pb2.Reference, convert.reference, retried=True
@@ -66,7 +85,7 @@ LIST_REFERENCES = Method(
     retried=True,
 )
 UPDATE_REFERENCE = Method(
-    "Gallery", "UpdateReference", gallery_pb2.UpdateReferenceResponse, convert.written
+    "Gallery", "UpdateReference", gallery_pb2.UpdateReferenceResponse, convert.updated
 )
 DELETE_REFERENCE = Method(
     "Gallery", "DeleteReference", gallery_pb2.DeleteReferenceResponse, convert.deletion_version
@@ -103,7 +122,9 @@ REVOKE_API_KEY = Method("Publishers", "RevokeApiKey", publisher_pb2.ApiKey, conv
 
 METHODS: tuple[Method[Any, Any], ...] = (
     SCAN,
+    EXPLAIN,
     REGISTER,
+    ASSESS_IMAGE,
     GET_REFERENCE,
     LIST_REFERENCES,
     UPDATE_REFERENCE,
@@ -130,12 +151,30 @@ def scan(image: bytes, min_gallery_version: int) -> Call[ScanResult]:
     return Call(SCAN, request)
 
 
+def explain(
+    image: bytes,
+    reference: str | None,
+    publisher: str | None,
+    min_gallery_version: int,
+    max_explanations: int,
+) -> Call[ExplanationResult]:
+    """Explains what a scan of a photo finds."""
+    request = recognition_pb2.ExplainRequest(
+        image=image,
+        reference=child_name(publisher, "references", reference) if reference else "",
+        min_gallery_version=min_gallery_version,
+        max_explanations=max_explanations,
+    )
+    return Call(EXPLAIN, request)
+
+
 def register(
     image: bytes,
     link: str,
     reference_id: str,
     metadata: Mapping[str, str] | None,
     request_id: str,
+    assess: bool,
     publisher: str | None,
 ) -> Call[Written]:
     """Registers a reference with its image."""
@@ -145,8 +184,15 @@ def register(
         reference=gallery_pb2.Reference(link=link, metadata=metadata or {}),
         image=image,
         request_id=request_id,
+        assess=assess,
     )
     return Call(REGISTER, request)
+
+
+def assess_image(image: bytes, publisher: str | None) -> Call[Assessment]:
+    """Assesses an image as if it were registered."""
+    request = gallery_pb2.AssessImageRequest(parent=_own_or(publisher), image=image)
+    return Call(ASSESS_IMAGE, request)
 
 
 def get_reference(reference: str, publisher: str | None) -> Call[Reference]:

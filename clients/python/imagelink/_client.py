@@ -12,7 +12,16 @@ from imagelink._calls import Call, ImageSource
 from imagelink._channel import call_metadata, channel_credentials, channel_options
 from imagelink._conversions import Page
 from imagelink.errors import from_rpc_error
-from imagelink.types import ApiKey, Publisher, Reference, Role, ScanResult, Written
+from imagelink.types import (
+    ApiKey,
+    Assessment,
+    ExplanationResult,
+    Publisher,
+    Reference,
+    Role,
+    ScanResult,
+    Written,
+)
 
 T = TypeVar("T")
 
@@ -84,6 +93,32 @@ class Client:
         """
         return self._run(calls.scan(calls.read_image(image), min_gallery_version), timeout)
 
+    def explain(
+        self,
+        image: ImageSource,
+        *,
+        reference: str | None = None,
+        publisher: str | None = None,
+        min_gallery_version: int = 0,
+        max_explanations: int = 0,
+        timeout: float | None = None,
+    ) -> ExplanationResult:
+        """Explains what a scan of a photo finds and what it rejects, with pictures.
+
+        It needs a publisher's key.
+
+        Args:
+            image: The photo, or the path of its file: JPEG, PNG or WebP of at most 8 MiB.
+            reference: Explain only this one, whatever became of it.
+            publisher: Whose ``reference`` is, where that is an id.
+            min_gallery_version: Wait until the gallery has this version.
+            max_explanations: How many references to explain; the server's limit by default.
+            timeout: Seconds that the call may take.
+        """
+        data = calls.read_image(image)
+        call = calls.explain(data, reference, publisher, min_gallery_version, max_explanations)
+        return self._run(call, timeout)
+
     def register(
         self,
         image: ImageSource,
@@ -92,6 +127,7 @@ class Client:
         reference_id: str = "",
         metadata: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        assess: bool = False,
         publisher: str | None = None,
         timeout: float | None = None,
     ) -> Written:
@@ -104,13 +140,26 @@ class Client:
             metadata: Data of your own, returned with each match.
             request_id: A UUID: a second call with the same one registers nothing again. Each
                 call makes its own by default.
+            assess: Whether to say too how well it will scan, which takes seconds.
             publisher: The key's own by default.
             timeout: Seconds that the call may take.
         """
         request_id = request_id or str(uuid.uuid4())
         data = calls.read_image(image)
-        call = calls.register(data, link, reference_id, metadata, request_id, publisher)
+        call = calls.register(data, link, reference_id, metadata, request_id, assess, publisher)
         return self._run(call, timeout)
+
+    def assess_image(
+        self, image: ImageSource, *, publisher: str | None = None, timeout: float | None = None
+    ) -> Assessment:
+        """Says how well an image would scan if it were registered, and registers nothing.
+
+        Args:
+            image: The clean image of the printed thing, or the path of its file.
+            publisher: The key's own by default.
+            timeout: Seconds that the call may take, which renders some photos and scans them.
+        """
+        return self._run(calls.assess_image(calls.read_image(image), publisher), timeout)
 
     def get_reference(
         self, reference: str, *, publisher: str | None = None, timeout: float | None = None

@@ -59,7 +59,40 @@ def evidence(message: recognition_pb2.Evidence) -> types.Evidence:
         inliers=message.inliers,
         inlier_ratio=message.inlier_ratio,
         coverage=message.coverage,
+        matches=message.matches,
     )
+
+
+def explanation_result(message: recognition_pb2.ExplainResponse) -> types.ExplanationResult:
+    """Converts the explanations of a scan."""
+    return types.ExplanationResult(
+        explanations=tuple(explanation(item) for item in message.explanations),
+        no_match_reason=no_match_reason(message.no_match_reason),
+        model_version=message.model_version,
+        gallery_version=message.gallery_version,
+    )
+
+
+def explanation(message: recognition_pb2.Explanation) -> types.Explanation:
+    """Converts why a reference was found or not."""
+    return types.Explanation(
+        reference=message.reference,
+        verdict=verdict(message.verdict),
+        accepted=message.accepted,
+        probability=message.probability,
+        threshold=message.threshold,
+        channel=message.channel,
+        photo_keypoints=message.photo_keypoints,
+        location=quad(message.location) if message.HasField("location") else None,
+        evidence=evidence(message.evidence) if message.HasField("evidence") else None,
+        picture=message.picture,
+    )
+
+
+def verdict(value: int) -> types.Verdict:
+    """Converts what was decided of a reference."""
+    name = _enum_name(recognition_pb2.Verdict.items(), value).removeprefix("VERDICT_")
+    return types.Verdict.__members__.get(name, types.Verdict.UNKNOWN)
 
 
 def no_match_reason(value: int) -> types.NoMatchReason | None:
@@ -89,10 +122,75 @@ def reference_image(message: gallery_pb2.ReferenceImage) -> types.ReferenceImage
     return types.ReferenceImage(message.image_id, message.width, message.height, message.sha256)
 
 
-def written(
-    message: gallery_pb2.RegisterResponse | gallery_pb2.UpdateReferenceResponse,
-) -> types.Written:
-    """Converts the answer to a write of a reference."""
+def registered(message: gallery_pb2.RegisterResponse) -> types.Written:
+    """Converts the answer to a registration."""
+    assessed = assessment(message.assessment) if message.HasField("assessment") else None
+    return types.Written(reference(message.reference), message.gallery_version, assessed)
+
+
+def assessed_image(message: gallery_pb2.AssessImageResponse) -> types.Assessment:
+    """Converts the assessment of an image."""
+    return assessment(message.assessment)
+
+
+def assessment(message: gallery_pb2.Assessment) -> types.Assessment:
+    """Converts how well an image will scan."""
+    return types.Assessment(
+        detection_rate=message.detection_rate,
+        view_count=message.view_count,
+        mean_margin=message.mean_margin,
+        conditions=tuple(condition_forecast(item) for item in message.conditions),
+        min_frame_share=message.min_frame_share or None,
+        min_print_sizes=tuple(
+            types.PrintSize(item.distance_m, item.width_cm, item.height_cm)
+            for item in message.min_print_sizes
+        ),
+        duplicates=tuple(
+            types.Duplicate(item.reference, item.probability, item.coverage)
+            for item in message.duplicates
+        ),
+        rivals=tuple(
+            types.Rival(item.reference, item.wrong_share, item.margin) for item in message.rivals
+        ),
+        issues=tuple(image_issue(item) for item in message.issues),
+        model_version=message.model_version,
+        gallery_version=message.gallery_version,
+    )
+
+
+def condition_forecast(message: gallery_pb2.ConditionForecast) -> types.ConditionForecast:
+    """Converts how often an image is recognised in one condition."""
+    return types.ConditionForecast(
+        condition=viewing_condition(message.condition),
+        frame_share=message.frame_share,
+        view_count=message.view_count,
+        detection_rate=message.detection_rate,
+    )
+
+
+def viewing_condition(value: int) -> types.ViewingCondition:
+    """Converts what makes a photo hard."""
+    name = _enum_name(gallery_pb2.ViewingCondition.items(), value)
+    return types.ViewingCondition.__members__.get(
+        name.removeprefix("VIEWING_CONDITION_"), types.ViewingCondition.UNKNOWN
+    )
+
+
+def image_issue(message: gallery_pb2.ImageIssue) -> types.ImageIssue:
+    """Converts what may be wrong with an image."""
+    return types.ImageIssue(image_issue_kind(message.kind), message.advice)
+
+
+def image_issue_kind(value: int) -> types.ImageIssueKind:
+    """Converts which issue it is."""
+    name = _enum_name(gallery_pb2.ImageIssueKind.items(), value)
+    return types.ImageIssueKind.__members__.get(
+        name.removeprefix("IMAGE_ISSUE_KIND_"), types.ImageIssueKind.UNKNOWN
+    )
+
+
+def updated(message: gallery_pb2.UpdateReferenceResponse) -> types.Written:
+    """Converts the answer to a change of a reference."""
     return types.Written(reference(message.reference), message.gallery_version)
 
 

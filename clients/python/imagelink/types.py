@@ -1,7 +1,7 @@
 """What the client answers: plain, immutable values without protobuf."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -73,6 +73,7 @@ class Evidence:
     inliers: int
     inlier_ratio: float
     coverage: float
+    matches: int
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,74 @@ class ScanResult:
         return self.matches[0] if self.matches else None
 
 
+class Verdict(StrEnum):
+    """What was decided of a reference."""
+
+    ACCEPTED = "accepted"
+    SAME_PLACE_AS_BETTER = "same_place_as_better"
+    BELOW_THRESHOLD = "below_threshold"
+    IMPLAUSIBLE_QUAD = "implausible_quad"
+    NOT_A_CANDIDATE = "not_a_candidate"
+    INACTIVE = "inactive"
+    UNKNOWN = "unknown"
+    """The server is newer than this client and has a verdict which it does not know."""
+
+    @property
+    def explanation(self) -> str:
+        """The verdict in plain words."""
+        return _VERDICTS[self]
+
+
+_VERDICTS = {
+    Verdict.ACCEPTED: "accepted",
+    Verdict.SAME_PLACE_AS_BETTER: "another reference fits this place better",
+    Verdict.BELOW_THRESHOLD: "not certain enough",
+    Verdict.IMPLAUSIBLE_QUAD: "the matches agree on an impossible shape",
+    Verdict.NOT_A_CANDIDATE: "too little in common",
+    Verdict.INACTIVE: "inactive, so no scan looks for it",
+    Verdict.UNKNOWN: "a verdict that this client does not know",
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a reference was found in a photo, or why it was not."""
+
+    reference: str
+    """Resource name: ``publishers/{publisher}/references/{reference}``."""
+    verdict: Verdict
+    accepted: bool
+    probability: float
+    threshold: float
+    """The probability from which on it is accepted; 0 where it was not compared."""
+    channel: str
+    """The kind of local features that was compared; empty where none was."""
+    photo_keypoints: int
+    """How many of them the photo has."""
+    location: Quad | None
+    """None where the reference was not compared with the photo, as for ``evidence``."""
+    evidence: Evidence | None
+    picture: bytes = field(repr=False)
+    """JPEG; empty where the reference was deleted in the meantime."""
+
+    @property
+    def reference_id(self) -> str:
+        """The last part of the reference's resource name."""
+        return _last_segment(self.reference)
+
+
+@dataclass(frozen=True)
+class ExplanationResult:
+    """What became of the references that were compared with a photo."""
+
+    explanations: tuple[Explanation, ...]
+    """The accepted ones first, then those nearest to acceptance."""
+    no_match_reason: NoMatchReason | None
+    """Why a scan finds nothing; None where it finds something."""
+    model_version: str
+    gallery_version: int
+
+
 @dataclass(frozen=True)
 class ReferenceImage:
     """An image by which a reference is recognised."""
@@ -145,6 +214,114 @@ class Reference:
         return _last_segment(self.name)
 
 
+class ViewingCondition(StrEnum):
+    """What makes a rendered photo hard, beside its distance."""
+
+    CLEAR = "clear"
+    TILTED = "tilted"
+    BLURRED = "blurred"
+    DIM = "dim"
+    GLARE = "glare"
+    COVERED = "covered"
+    UNKNOWN = "unknown"
+    """The server is newer than this client and has a condition which it does not know."""
+
+
+class ImageIssueKind(StrEnum):
+    """What may be wrong with an image."""
+
+    TOO_FEW_DETAILS = "too_few_details"
+    LOW_CONTRAST = "low_contrast"
+    DETAILS_CLUSTERED = "details_clustered"
+    DETAILS_TOO_FINE = "details_too_fine"
+    REPETITIVE = "repetitive"
+    RESOLUTION_TOO_LOW = "resolution_too_low"
+    ALREADY_REGISTERED = "already_registered"
+    CONFUSABLE = "confusable"
+    UNKNOWN = "unknown"
+    """The server is newer than this client and found an issue which it does not know."""
+
+
+@dataclass(frozen=True)
+class ConditionForecast:
+    """How often an image is recognised in photos of one condition."""
+
+    condition: ViewingCondition
+    frame_share: float
+    """Mean share of the frame that the image takes."""
+    view_count: int
+    detection_rate: float
+
+
+@dataclass(frozen=True)
+class PrintSize:
+    """The least size of a print for photos from a distance."""
+
+    distance_m: float
+    width_cm: float
+    height_cm: float
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A registered reference with the same image."""
+
+    reference: str
+    """Resource name: ``publishers/{publisher}/references/{reference}``."""
+    probability: float
+    coverage: float
+
+    @property
+    def reference_id(self) -> str:
+        """The last part of the reference's resource name."""
+        return _last_segment(self.reference)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A reference that an image may be confused with."""
+
+    reference: str
+    """Resource name: ``publishers/{publisher}/references/{reference}``."""
+    wrong_share: float
+    """Share of the rendered photos that were answered with it."""
+    margin: float
+    """The greatest of its log-odds above the acceptance threshold; below 0 it was never accepted."""
+
+    @property
+    def reference_id(self) -> str:
+        """The last part of the reference's resource name."""
+        return _last_segment(self.reference)
+
+
+@dataclass(frozen=True)
+class ImageIssue:
+    """What may be wrong with an image, and what to change."""
+
+    kind: ImageIssueKind
+    advice: str
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """How well an image will scan, by phone photos that the server rendered of it."""
+
+    detection_rate: float
+    """Share of the photos in which it is recognised. The photos are a mix of easy and hard ones."""
+    view_count: int
+    mean_margin: float
+    """The mean of its log-odds above the acceptance threshold; the more the better."""
+    conditions: tuple[ConditionForecast, ...]
+    min_frame_share: float | None
+    """The least share of the frame at which clear photos are recognised; None if there is none."""
+    min_print_sizes: tuple[PrintSize, ...]
+    duplicates: tuple[Duplicate, ...]
+    rivals: tuple[Rival, ...]
+    issues: tuple[ImageIssue, ...]
+    model_version: str
+    gallery_version: int
+
+
 @dataclass(frozen=True)
 class Written:
     """A reference as written, and the gallery version that has it."""
@@ -152,6 +329,8 @@ class Written:
     reference: Reference
     gallery_version: int
     """Give it to ``scan`` as ``min_gallery_version`` to be sure that the scan sees the write."""
+    assessment: Assessment | None = None
+    """None where it was not asked for, and where the server had no time for it."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """``imagelink register``: registers image files, several at a time."""
 
+import dataclasses
 import sys
 import time
 import uuid
@@ -17,10 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from imagelink._client import Client
 from imagelink.cli._app import Connection, connected, explain, fail
+from imagelink.cli._assess import summary
 from imagelink.cli._files import image_files, slug
 from imagelink.cli._output import Json, console, print_json
 from imagelink.errors import AlreadyExists, ImageLinkError, ResourceExhausted
-from imagelink.types import Written
+from imagelink.types import Assessment, Written
 
 _PATIENCE = 5
 """How often a file is tried while the server asks to come back later."""
@@ -41,6 +43,7 @@ class Item:
     file: Path
     reference_id: str
     link: str
+    assess: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Outcome:
     status: Status
     reference: str = ""
     gallery_version: int = 0
+    assessment: Assessment | None = None
     error: str = ""
 
 
@@ -64,14 +68,18 @@ def register(
     ] = "",
     link: Annotated[str, typer.Option(help="The same link for all.")] = "",
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Files in flight at a time.")] = 8,
+    assess: Annotated[
+        bool, typer.Option("--assess", help="Say of each how well it will scan; takes seconds.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Register each image file as a reference, whose id is made from the file's name."""
-    items = _items(image_files(paths), _template(link_template, link))
+    items = _items(image_files(paths), _template(link_template, link), assess)
     with connected(ctx) as client:
         # One sentence if the server, the key or its role will not do, and not one for each file.
         next(client.list_references(page_size=1), None)
-        outcomes = _register_all(client, ctx.obj, items, parallel, json)
+        # The server assesses one after another: what waits there for long goes without.
+        outcomes = _register_all(client, ctx.obj, items, 1 if assess else parallel, json)
     if not json:
         _print(outcomes)
     if any(outcome.status is Status.FAILED for outcome in outcomes):
@@ -86,12 +94,12 @@ def _template(link_template: str, link: str) -> str:
     return link_template or link
 
 
-def _items(files: Sequence[Path], template: str) -> list[Item]:
+def _items(files: Sequence[Path], template: str, assess: bool) -> list[Item]:
     if not files:
         fail("There are no JPEG, PNG or WebP files in what was given.")
     ids = [slug(file.stem) for file in files]
     return [
-        Item(file, reference_id, template.replace("{name}", reference_id))
+        Item(file, reference_id, template.replace("{name}", reference_id), assess)
         for file, reference_id in zip(files, ids, strict=True)
     ]
 
@@ -140,7 +148,9 @@ def _register_one(client: Client, connection: Connection, item: Item) -> Outcome
     except (ImageLinkError, OSError) as error:
         return Outcome(item, Status.FAILED, error=explain(error, connection))
     name = written.reference.name
-    return Outcome(item, Status.REGISTERED, name, written.gallery_version)
+    return Outcome(
+        item, Status.REGISTERED, name, written.gallery_version, assessment=written.assessment
+    )
 
 
 def _patiently(client: Client, item: Item) -> Written:
@@ -151,6 +161,7 @@ def _patiently(client: Client, item: Item) -> Written:
         link=item.link,
         reference_id=item.reference_id,
         request_id=str(uuid.uuid4()),
+        assess=item.assess,
     )
     for _ in range(_PATIENCE - 1):
         try:
@@ -181,6 +192,8 @@ def _record(outcome: Outcome) -> dict[str, object]:
     }
     if outcome.status is Status.REGISTERED:
         record |= {"reference": outcome.reference, "gallery_version": outcome.gallery_version}
+    if outcome.assessment:
+        record["assessment"] = dataclasses.asdict(outcome.assessment)
     if outcome.error:
         record["error"] = outcome.error
     return record
@@ -190,6 +203,10 @@ def _print(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         if outcome.status is Status.ALREADY_REGISTERED:
             print(f"{outcome.item.file}: already registered as {outcome.item.reference_id}")
+    for outcome in outcomes:
+        if outcome.status is Status.REGISTERED and outcome.item.assess:
+            made = summary(outcome.assessment) if outcome.assessment else "registered, not assessed"
+            print(f"{outcome.item.file}: {made}")
     for outcome in outcomes:
         if outcome.status is Status.FAILED:
             print(f"{outcome.item.file}: {outcome.error}", file=sys.stderr)

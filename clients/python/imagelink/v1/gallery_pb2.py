@@ -26,7 +26,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aimagelink/v1/gallery.proto\x12\x0cimagelink.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x02\n\tReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04link\x18\x02 \x01(\t\x12\x37\n\x08metadata\x18\x03 \x03(\x0b\x32%.imagelink.v1.Reference.MetadataEntry\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12,\n\x06images\x18\x05 \x03(\x0b\x32\x1c.imagelink.v1.ReferenceImage\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x0eReferenceImage\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\x86\x01\n\x0fRegisterRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x14\n\x0creference_id\x18\x02 \x01(\t\x12*\n\treference\x18\x03 \x01(\x0b\x32\x17.imagelink.v1.Reference\x12\r\n\x05image\x18\x04 \x01(\x0c\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"W\n\x10RegisterResponse\x12*\n\treference\x18\x01 \x01(\x0b\x32\x17.imagelink.v1.Reference\x12\x17\n\x0fgallery_version\x18\x02 \x01(\x03\"#\n\x13GetReferenceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"N\n\x15ListReferencesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"r\n\x16ListReferencesResponse\x12+\n\nreferences\x18\x01 \x03(\x0b\x32\x17.imagelink.v1.Reference\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"u\n\x16UpdateReferenceRequest\x12*\n\treference\x18\x01 \x01(\x0b\x32\x17.imagelink.v1.Reference\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"^\n\x17UpdateReferenceResponse\x12*\n\treference\x18\x01 \x01(\x0b\x32\x17.imagelink.v1.Reference\x12\x17\n\x0fgallery_version\x18\x02 \x01(\x03\"&\n\x16\x44\x65leteReferenceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x17\x44\x65leteReferenceResponse\x12\x17\n\x0fgallery_version\x18\x01 \x01(\x03\x32\xbd\x03\n\x07Gallery\x12I\n\x08Register\x12\x1d.imagelink.v1.RegisterRequest\x1a\x1e.imagelink.v1.RegisterResponse\x12J\n\x0cGetReference\x12!.imagelink.v1.GetReferenceRequest\x1a\x17.imagelink.v1.Reference\x12[\n\x0eListReferences\x12#.imagelink.v1.ListReferencesRequest\x1a$.imagelink.v1.ListReferencesResponse\x12^\n\x0fUpdateReference\x12$.imagelink.v1.UpdateReferenceRequest\x1a%.imagelink.v1.UpdateReferenceResponse\x12^\n\x0f\x44\x65leteReference\x12$.imagelink.v1.DeleteReferenceRequest\x1a%.imagelink.v1.DeleteReferenceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aimagelink/v1/gallery.proto\x12\x0cimagelink.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x02\n\tReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04link\x18\x02 \x01(\t\x12\x37\n\x08metadata\x18\x03 \x03(\x0b\x32%.imagelink.v1.Reference.MetadataEntry\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12,\n\x06images\x18\x05 \x03(\x0b\x32\x1c.imagelink.v1.ReferenceImage\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x0eReferenceImage\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\x96\x01\n\x0fRegisterRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x14\n\x0creference_id\x18\x02 \x01(\t\x12*\n\treference\x18\x03 \x01(\x0b\x32\x17.imagelink.v1.Reference\x12\r\n\x05image\x18\x04 \x01(\x0c\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0e\n\x06\x61ssess\x18\x06 \x01(\x08\"\x85\x01\n\x10RegisterResponse\x12*\n\treference\x18\x01 \x01(\x0b\x32\x17.imagelink.v1.Reference\x12\x17\n\x0fgallery_version\x18\x02 \x01(\x03\x12,\n\nassessment\x18\x03 \x01(\x0b\x32\x18.imagelink.v1.Assessment\"3\n\x12\x41ssessImageRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\"C\n\x13\x41ssessImageResponse\x12,\n\nassessment\x18\x01 \x01(\x0b\x32\x18.imagelink.v1.Assessment\"\xf9\x02\n\nAssessment\x12\x16\n\x0e\x64\x65tection_rate\x18\x01 \x01(\x01\x12\x12\n\nview_count\x18\x02 \x01(\x05\x12\x13\n\x0bmean_margin\x18\x03 \x01(\x01\x12\x33\n\nconditions\x18\x04 \x03(\x0b\x32\x1f.imagelink.v1.ConditionForecast\x12\x17\n\x0fmin_frame_share\x18\x05 \x01(\x01\x12\x30\n\x0fmin_print_sizes\x18\x06 \x03(\x0b\x32\x17.imagelink.v1.PrintSize\x12+\n\nduplicates\x18\x07 \x03(\x0b\x32\x17.imagelink.v1.Duplicate\x12#\n\x06rivals\x18\x08 \x03(\x0b\x32\x13.imagelink.v1.Rival\x12(\n\x06issues\x18\t \x03(\x0b\x32\x18.imagelink.v1.ImageIssue\x12\x15\n\rmodel_version\x18\n \x01(\t\x12\x17\n\x0fgallery_version\x18\x0b \x01(\x03\"\x87\x01\n\x11\x43onditionForecast\x12\x31\n\tcondition\x18\x01 \x01(\x0e\x32\x1e.imagelink.v1.ViewingCondition\x12\x13\n\x0b\x66rame_share\x18\x02 \x01(\x01\x12\x12\n\nview_count\x18\x03 \x01(\x05\x12\x16\n\x0e\x64\x65tection_rate\x18\x04 \x01(\x01\"D\n\tPrintSize\x12\x12\n\ndistance_m\x18\x01 \x01(\x01\x12\x10\n\x08width_cm\x18\x02 \x01(\x01\x12\x11\n\theight_cm\x18\x03 \x01(\x01\"E\n\tDuplicate\x12\x11\n\treference\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x12\x10\n\x08\x63overage\x18\x03 \x01(\x01\"?\n\x05Rival\x12\x11\n\treference\x18\x01 \x01(\t\x12\x13\n\x0bwrong_share\x18\x02 \x01(\x01\x12\x0e\n\x06margin\x18\x03 \x01(\x01\"H\n\nImageIssue\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.imagelink.v1.ImageIssueKind\x12\x0e\n\x06\x61\x64vice\x18\x02 \x01(\t\"#\n\x13GetReferenceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"N\n\x15ListReferencesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"r\n\x16ListReferencesResponse\x12+\n\nreferences\x18\x01 \x03(\x0b\x32\x17.imagelink.v1.Reference\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"u\n\x16UpdateReferenceRequest\x12*\n\treference\x18\x01 \x01(\x0b\x32\x17.imagelink.v1.Reference\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"^\n\x17UpdateReferenceResponse\x12*\n\treference\x18\x01 \x01(\x0b\x32\x17.imagelink.v1.Reference\x12\x17\n\x0fgallery_version\x18\x02 \x01(\x03\"&\n\x16\x44\x65leteReferenceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x17\x44\x65leteReferenceResponse\x12\x17\n\x0fgallery_version\x18\x01 \x01(\x03*\xe6\x01\n\x10ViewingCondition\x12!\n\x1dVIEWING_CONDITION_UNSPECIFIED\x10\x00\x12\x1b\n\x17VIEWING_CONDITION_CLEAR\x10\x01\x12\x1c\n\x18VIEWING_CONDITION_TILTED\x10\x02\x12\x1d\n\x19VIEWING_CONDITION_BLURRED\x10\x03\x12\x19\n\x15VIEWING_CONDITION_DIM\x10\x04\x12\x1b\n\x17VIEWING_CONDITION_GLARE\x10\x05\x12\x1d\n\x19VIEWING_CONDITION_COVERED\x10\x06*\xde\x02\n\x0eImageIssueKind\x12 \n\x1cIMAGE_ISSUE_KIND_UNSPECIFIED\x10\x00\x12$\n IMAGE_ISSUE_KIND_TOO_FEW_DETAILS\x10\x01\x12!\n\x1dIMAGE_ISSUE_KIND_LOW_CONTRAST\x10\x02\x12&\n\"IMAGE_ISSUE_KIND_DETAILS_CLUSTERED\x10\x03\x12%\n!IMAGE_ISSUE_KIND_DETAILS_TOO_FINE\x10\x04\x12\x1f\n\x1bIMAGE_ISSUE_KIND_REPETITIVE\x10\x05\x12\'\n#IMAGE_ISSUE_KIND_RESOLUTION_TOO_LOW\x10\x06\x12\'\n#IMAGE_ISSUE_KIND_ALREADY_REGISTERED\x10\x07\x12\x1f\n\x1bIMAGE_ISSUE_KIND_CONFUSABLE\x10\x08\x32\x91\x04\n\x07Gallery\x12I\n\x08Register\x12\x1d.imagelink.v1.RegisterRequest\x1a\x1e.imagelink.v1.RegisterResponse\x12R\n\x0b\x41ssessImage\x12 .imagelink.v1.AssessImageRequest\x1a!.imagelink.v1.AssessImageResponse\x12J\n\x0cGetReference\x12!.imagelink.v1.GetReferenceRequest\x1a\x17.imagelink.v1.Reference\x12[\n\x0eListReferences\x12#.imagelink.v1.ListReferencesRequest\x1a$.imagelink.v1.ListReferencesResponse\x12^\n\x0fUpdateReference\x12$.imagelink.v1.UpdateReferenceRequest\x1a%.imagelink.v1.UpdateReferenceResponse\x12^\n\x0f\x44\x65leteReference\x12$.imagelink.v1.DeleteReferenceRequest\x1a%.imagelink.v1.DeleteReferenceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REFERENCE_METADATAENTRY']._loaded_options = None
   _globals['_REFERENCE_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_VIEWINGCONDITION']._serialized_start=2252
+  _globals['_VIEWINGCONDITION']._serialized_end=2482
+  _globals['_IMAGEISSUEKIND']._serialized_start=2485
+  _globals['_IMAGEISSUEKIND']._serialized_end=2835
   _globals['_REFERENCE']._serialized_start=112
   _globals['_REFERENCE']._serialized_end=417
   _globals['_REFERENCE_METADATAENTRY']._serialized_start=370
@@ -42,23 +46,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFERENCEIMAGE']._serialized_start=419
   _globals['_REFERENCEIMAGE']._serialized_end=500
   _globals['_REGISTERREQUEST']._serialized_start=503
-  _globals['_REGISTERREQUEST']._serialized_end=637
-  _globals['_REGISTERRESPONSE']._serialized_start=639
-  _globals['_REGISTERRESPONSE']._serialized_end=726
-  _globals['_GETREFERENCEREQUEST']._serialized_start=728
-  _globals['_GETREFERENCEREQUEST']._serialized_end=763
-  _globals['_LISTREFERENCESREQUEST']._serialized_start=765
-  _globals['_LISTREFERENCESREQUEST']._serialized_end=843
-  _globals['_LISTREFERENCESRESPONSE']._serialized_start=845
-  _globals['_LISTREFERENCESRESPONSE']._serialized_end=959
-  _globals['_UPDATEREFERENCEREQUEST']._serialized_start=961
-  _globals['_UPDATEREFERENCEREQUEST']._serialized_end=1078
-  _globals['_UPDATEREFERENCERESPONSE']._serialized_start=1080
-  _globals['_UPDATEREFERENCERESPONSE']._serialized_end=1174
-  _globals['_DELETEREFERENCEREQUEST']._serialized_start=1176
-  _globals['_DELETEREFERENCEREQUEST']._serialized_end=1214
-  _globals['_DELETEREFERENCERESPONSE']._serialized_start=1216
-  _globals['_DELETEREFERENCERESPONSE']._serialized_end=1266
-  _globals['_GALLERY']._serialized_start=1269
-  _globals['_GALLERY']._serialized_end=1714
+  _globals['_REGISTERREQUEST']._serialized_end=653
+  _globals['_REGISTERRESPONSE']._serialized_start=656
+  _globals['_REGISTERRESPONSE']._serialized_end=789
+  _globals['_ASSESSIMAGEREQUEST']._serialized_start=791
+  _globals['_ASSESSIMAGEREQUEST']._serialized_end=842
+  _globals['_ASSESSIMAGERESPONSE']._serialized_start=844
+  _globals['_ASSESSIMAGERESPONSE']._serialized_end=911
+  _globals['_ASSESSMENT']._serialized_start=914
+  _globals['_ASSESSMENT']._serialized_end=1291
+  _globals['_CONDITIONFORECAST']._serialized_start=1294
+  _globals['_CONDITIONFORECAST']._serialized_end=1429
+  _globals['_PRINTSIZE']._serialized_start=1431
+  _globals['_PRINTSIZE']._serialized_end=1499
+  _globals['_DUPLICATE']._serialized_start=1501
+  _globals['_DUPLICATE']._serialized_end=1570
+  _globals['_RIVAL']._serialized_start=1572
+  _globals['_RIVAL']._serialized_end=1635
+  _globals['_IMAGEISSUE']._serialized_start=1637
+  _globals['_IMAGEISSUE']._serialized_end=1709
+  _globals['_GETREFERENCEREQUEST']._serialized_start=1711
+  _globals['_GETREFERENCEREQUEST']._serialized_end=1746
+  _globals['_LISTREFERENCESREQUEST']._serialized_start=1748
+  _globals['_LISTREFERENCESREQUEST']._serialized_end=1826
+  _globals['_LISTREFERENCESRESPONSE']._serialized_start=1828
+  _globals['_LISTREFERENCESRESPONSE']._serialized_end=1942
+  _globals['_UPDATEREFERENCEREQUEST']._serialized_start=1944
+  _globals['_UPDATEREFERENCEREQUEST']._serialized_end=2061
+  _globals['_UPDATEREFERENCERESPONSE']._serialized_start=2063
+  _globals['_UPDATEREFERENCERESPONSE']._serialized_end=2157
+  _globals['_DELETEREFERENCEREQUEST']._serialized_start=2159
+  _globals['_DELETEREFERENCEREQUEST']._serialized_end=2197
+  _globals['_DELETEREFERENCERESPONSE']._serialized_start=2199
+  _globals['_DELETEREFERENCERESPONSE']._serialized_end=2249
+  _globals['_GALLERY']._serialized_start=2838
+  _globals['_GALLERY']._serialized_end=3367
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,94 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ViewingCondition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ViewingConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ViewingCondition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VIEWING_CONDITION_UNSPECIFIED: _ViewingCondition.ValueType  # 0
+    """Never sent."""
+    VIEWING_CONDITION_CLEAR: _ViewingCondition.ValueType  # 1
+    """Nothing: a clear photo."""
+    VIEWING_CONDITION_TILTED: _ViewingCondition.ValueType  # 2
+    """Seen at an angle, nine in ten below 55 degrees."""
+    VIEWING_CONDITION_BLURRED: _ViewingCondition.ValueType  # 3
+    """Out of focus or moved."""
+    VIEWING_CONDITION_DIM: _ViewingCondition.ValueType  # 4
+    """A quarter of the light, and noise."""
+    VIEWING_CONDITION_GLARE: _ViewingCondition.ValueType  # 5
+    """The reflection of a lamp."""
+    VIEWING_CONDITION_COVERED: _ViewingCondition.ValueType  # 6
+    """A tenth to a third is hidden."""
+
+class ViewingCondition(_ViewingCondition, metaclass=_ViewingConditionEnumTypeWrapper):
+    """What makes a rendered photo hard, beside its distance."""
+
+VIEWING_CONDITION_UNSPECIFIED: ViewingCondition.ValueType  # 0
+"""Never sent."""
+VIEWING_CONDITION_CLEAR: ViewingCondition.ValueType  # 1
+"""Nothing: a clear photo."""
+VIEWING_CONDITION_TILTED: ViewingCondition.ValueType  # 2
+"""Seen at an angle, nine in ten below 55 degrees."""
+VIEWING_CONDITION_BLURRED: ViewingCondition.ValueType  # 3
+"""Out of focus or moved."""
+VIEWING_CONDITION_DIM: ViewingCondition.ValueType  # 4
+"""A quarter of the light, and noise."""
+VIEWING_CONDITION_GLARE: ViewingCondition.ValueType  # 5
+"""The reflection of a lamp."""
+VIEWING_CONDITION_COVERED: ViewingCondition.ValueType  # 6
+"""A tenth to a third is hidden."""
+Global___ViewingCondition: _TypeAlias = ViewingCondition  # noqa: Y015
+
+class _ImageIssueKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ImageIssueKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageIssueKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IMAGE_ISSUE_KIND_UNSPECIFIED: _ImageIssueKind.ValueType  # 0
+    """Never sent."""
+    IMAGE_ISSUE_KIND_TOO_FEW_DETAILS: _ImageIssueKind.ValueType  # 1
+    """It has few keypoints."""
+    IMAGE_ISSUE_KIND_LOW_CONTRAST: _ImageIssueKind.ValueType  # 2
+    """Its brightest and darkest parts differ little."""
+    IMAGE_ISSUE_KIND_DETAILS_CLUSTERED: _ImageIssueKind.ValueType  # 3
+    """Its keypoints are in few places."""
+    IMAGE_ISSUE_KIND_DETAILS_TOO_FINE: _ImageIssueKind.ValueType  # 4
+    """It is recognised close up, and not from afar."""
+    IMAGE_ISSUE_KIND_REPETITIVE: _ImageIssueKind.ValueType  # 5
+    """It looks the same in many places."""
+    IMAGE_ISSUE_KIND_RESOLUTION_TOO_LOW: _ImageIssueKind.ValueType  # 6
+    """The file has too few pixels to be sure."""
+    IMAGE_ISSUE_KIND_ALREADY_REGISTERED: _ImageIssueKind.ValueType  # 7
+    """A reference with the same image is registered: see `duplicates`."""
+    IMAGE_ISSUE_KIND_CONFUSABLE: _ImageIssueKind.ValueType  # 8
+    """It may be confused with another reference: see `rivals`."""
+
+class ImageIssueKind(_ImageIssueKind, metaclass=_ImageIssueKindEnumTypeWrapper):
+    """Kinds of what may be wrong with an image."""
+
+IMAGE_ISSUE_KIND_UNSPECIFIED: ImageIssueKind.ValueType  # 0
+"""Never sent."""
+IMAGE_ISSUE_KIND_TOO_FEW_DETAILS: ImageIssueKind.ValueType  # 1
+"""It has few keypoints."""
+IMAGE_ISSUE_KIND_LOW_CONTRAST: ImageIssueKind.ValueType  # 2
+"""Its brightest and darkest parts differ little."""
+IMAGE_ISSUE_KIND_DETAILS_CLUSTERED: ImageIssueKind.ValueType  # 3
+"""Its keypoints are in few places."""
+IMAGE_ISSUE_KIND_DETAILS_TOO_FINE: ImageIssueKind.ValueType  # 4
+"""It is recognised close up, and not from afar."""
+IMAGE_ISSUE_KIND_REPETITIVE: ImageIssueKind.ValueType  # 5
+"""It looks the same in many places."""
+IMAGE_ISSUE_KIND_RESOLUTION_TOO_LOW: ImageIssueKind.ValueType  # 6
+"""The file has too few pixels to be sure."""
+IMAGE_ISSUE_KIND_ALREADY_REGISTERED: ImageIssueKind.ValueType  # 7
+"""A reference with the same image is registered: see `duplicates`."""
+IMAGE_ISSUE_KIND_CONFUSABLE: ImageIssueKind.ValueType  # 8
+"""It may be confused with another reference: see `rivals`."""
+Global___ImageIssueKind: _TypeAlias = ImageIssueKind  # noqa: Y015
 
 @_typing.final
 class Reference(_message.Message):
@@ -145,6 +234,7 @@ class RegisterRequest(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ASSESS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Optional. `publishers/{publisher}`; the key's own publisher by default."""
     reference_id: _builtins.str
@@ -161,6 +251,10 @@ class RegisterRequest(_message.Message):
     """Optional. A UUID of the caller's choice. A second call with the same id
     and content answers what the first did and registers nothing (AIP-155).
     """
+    assess: _builtins.bool
+    """Optional. Whether to answer an assessment too. Leave it out to register
+    many references fast.
+    """
     @_builtins.property
     def reference(self) -> Global___Reference:
         """Required. Its `link` must be set; `metadata` may be."""
@@ -173,10 +267,11 @@ class RegisterRequest(_message.Message):
         reference: Global___Reference | None = ...,
         image: _builtins.bytes = ...,
         request_id: _builtins.str = ...,
+        assess: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "parent", b"parent", "reference", b"reference", "reference_id", b"reference_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assess", b"assess", "image", b"image", "parent", b"parent", "reference", b"reference", "reference_id", b"reference_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,6 +285,7 @@ class RegisterResponse(_message.Message):
 
     REFERENCE_FIELD_NUMBER: _builtins.int
     GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    ASSESSMENT_FIELD_NUMBER: _builtins.int
     gallery_version: _builtins.int
     """The gallery version that has it: the write token for
     `ScanRequest.min_gallery_version`.
@@ -198,19 +294,315 @@ class RegisterResponse(_message.Message):
     def reference(self) -> Global___Reference:
         """The registered reference."""
 
+    @_builtins.property
+    def assessment(self) -> Global___Assessment:
+        """How well the reference will scan. Unset where `assess` was not, and where
+        there was no time for it: the reference is registered all the same, and
+        `AssessImage` can be called later.
+        """
+
     def __init__(
         self,
         *,
         reference: Global___Reference | None = ...,
         gallery_version: _builtins.int = ...,
+        assessment: Global___Assessment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "reference", b"reference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery_version", b"gallery_version", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "gallery_version", b"gallery_version", "reference", b"reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisterResponse: _TypeAlias = RegisterResponse  # noqa: Y015
+
+@_typing.final
+class AssessImageRequest(_message.Message):
+    """Request of `Gallery.AssessImage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Optional. `publishers/{publisher}`; the key's own publisher by default."""
+    image: _builtins.bytes
+    """Required. The clean image, as for `RegisterRequest.image`."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssessImageRequest: _TypeAlias = AssessImageRequest  # noqa: Y015
+
+@_typing.final
+class AssessImageResponse(_message.Message):
+    """Response of `Gallery.AssessImage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSESSMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assessment(self) -> Global___Assessment:
+        """How well the image will scan."""
+
+    def __init__(
+        self,
+        *,
+        assessment: Global___Assessment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssessImageResponse: _TypeAlias = AssessImageResponse  # noqa: Y015
+
+@_typing.final
+class Assessment(_message.Message):
+    """How well an image will scan, by phone photos that were rendered of it. The
+    conditions are a mix of easy and hard ones, so that rates are for comparing
+    images with each other, not the share of real photos that will match.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DETECTION_RATE_FIELD_NUMBER: _builtins.int
+    VIEW_COUNT_FIELD_NUMBER: _builtins.int
+    MEAN_MARGIN_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    MIN_FRAME_SHARE_FIELD_NUMBER: _builtins.int
+    MIN_PRINT_SIZES_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    RIVALS_FIELD_NUMBER: _builtins.int
+    ISSUES_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    detection_rate: _builtins.float
+    """Share of all rendered photos in which it is recognised."""
+    view_count: _builtins.int
+    """How many photos were rendered."""
+    mean_margin: _builtins.float
+    """The mean of its log-odds above the acceptance threshold, in natural units,
+    at least -8. It still tells images apart that are recognised in nearly all
+    of the photos.
+    """
+    min_frame_share: _builtins.float
+    """The least share of the frame at which it is recognised in 90 % of the
+    clear photos; 0 where it is not even close up.
+    """
+    model_version: _builtins.str
+    """The model version that answered."""
+    gallery_version: _builtins.int
+    """The version of the publisher's gallery that it was assessed in."""
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionForecast]:
+        """The rates by viewing condition."""
+
+    @_builtins.property
+    def min_print_sizes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrintSize]:
+        """How large to print it, for several distances; empty where
+        `min_frame_share` is 0.
+        """
+
+    @_builtins.property
+    def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Duplicate]:
+        """Registered references with the same image, at most 5."""
+
+    @_builtins.property
+    def rivals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rival]:
+        """Other references that it was taken for, or nearly, at most 5."""
+
+    @_builtins.property
+    def issues(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageIssue]:
+        """What may be wrong with it. What it lacks by itself is said only where
+        `detection_rate` is below 0.9.
+        """
+
+    def __init__(
+        self,
+        *,
+        detection_rate: _builtins.float = ...,
+        view_count: _builtins.int = ...,
+        mean_margin: _builtins.float = ...,
+        conditions: _abc.Iterable[Global___ConditionForecast] | None = ...,
+        min_frame_share: _builtins.float = ...,
+        min_print_sizes: _abc.Iterable[Global___PrintSize] | None = ...,
+        duplicates: _abc.Iterable[Global___Duplicate] | None = ...,
+        rivals: _abc.Iterable[Global___Rival] | None = ...,
+        issues: _abc.Iterable[Global___ImageIssue] | None = ...,
+        model_version: _builtins.str = ...,
+        gallery_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "detection_rate", b"detection_rate", "duplicates", b"duplicates", "gallery_version", b"gallery_version", "issues", b"issues", "mean_margin", b"mean_margin", "min_frame_share", b"min_frame_share", "min_print_sizes", b"min_print_sizes", "model_version", b"model_version", "rivals", b"rivals", "view_count", b"view_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Assessment: _TypeAlias = Assessment  # noqa: Y015
+
+@_typing.final
+class ConditionForecast(_message.Message):
+    """How often an image is recognised in one condition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONDITION_FIELD_NUMBER: _builtins.int
+    FRAME_SHARE_FIELD_NUMBER: _builtins.int
+    VIEW_COUNT_FIELD_NUMBER: _builtins.int
+    DETECTION_RATE_FIELD_NUMBER: _builtins.int
+    condition: Global___ViewingCondition.ValueType
+    """The condition."""
+    frame_share: _builtins.float
+    """Mean share of the frame that the image takes: the smaller, the further."""
+    view_count: _builtins.int
+    """How many photos were rendered."""
+    detection_rate: _builtins.float
+    """Share of them in which the image is recognised."""
+    def __init__(
+        self,
+        *,
+        condition: Global___ViewingCondition.ValueType = ...,
+        frame_share: _builtins.float = ...,
+        view_count: _builtins.int = ...,
+        detection_rate: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "detection_rate", b"detection_rate", "frame_share", b"frame_share", "view_count", b"view_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConditionForecast: _TypeAlias = ConditionForecast  # noqa: Y015
+
+@_typing.final
+class PrintSize(_message.Message):
+    """The least size of a print for photos from a distance, taken without zoom by a
+    main camera that sees about 66 x 50 degrees.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISTANCE_M_FIELD_NUMBER: _builtins.int
+    WIDTH_CM_FIELD_NUMBER: _builtins.int
+    HEIGHT_CM_FIELD_NUMBER: _builtins.int
+    distance_m: _builtins.float
+    """Distance in metres."""
+    width_cm: _builtins.float
+    """Width in centimetres."""
+    height_cm: _builtins.float
+    """Height in centimetres."""
+    def __init__(
+        self,
+        *,
+        distance_m: _builtins.float = ...,
+        width_cm: _builtins.float = ...,
+        height_cm: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance_m", b"distance_m", "height_cm", b"height_cm", "width_cm", b"width_cm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrintSize: _TypeAlias = PrintSize  # noqa: Y015
+
+@_typing.final
+class Duplicate(_message.Message):
+    """A registered reference with the same image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """Resource name: `publishers/{publisher}/references/{reference}`."""
+    probability: _builtins.float
+    """How likely it is that the two are the same, from 0 to 1."""
+    coverage: _builtins.float
+    """Share of a 4 x 4 grid over the reference in which they agree."""
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        probability: _builtins.float = ...,
+        coverage: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "probability", b"probability", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Duplicate: _TypeAlias = Duplicate  # noqa: Y015
+
+@_typing.final
+class Rival(_message.Message):
+    """A reference that an image may be confused with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    WRONG_SHARE_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """Resource name: `publishers/{publisher}/references/{reference}`."""
+    wrong_share: _builtins.float
+    """Share of the rendered photos that were answered with it."""
+    margin: _builtins.float
+    """The greatest of its log-odds above the acceptance threshold, in natural
+    units: below 0 it was never accepted.
+    """
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        wrong_share: _builtins.float = ...,
+        margin: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["margin", b"margin", "reference", b"reference", "wrong_share", b"wrong_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rival: _TypeAlias = Rival  # noqa: Y015
+
+@_typing.final
+class ImageIssue(_message.Message):
+    """What may be wrong with an image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    kind: Global___ImageIssueKind.ValueType
+    """Which it is."""
+    advice: _builtins.str
+    """What to change, for people."""
+    def __init__(
+        self,
+        *,
+        kind: Global___ImageIssueKind.ValueType = ...,
+        advice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageIssue: _TypeAlias = ImageIssue  # noqa: Y015
 
 @_typing.final
 class GetReferenceRequest(_message.Message):

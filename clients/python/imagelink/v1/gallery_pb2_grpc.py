@@ -42,6 +42,11 @@ class GalleryStub:
                 request_serializer=imagelink_dot_v1_dot_gallery__pb2.RegisterRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_gallery__pb2.RegisterResponse.FromString,
                 _registered_method=True)
+        self.AssessImage = channel.unary_unary(
+                '/imagelink.v1.Gallery/AssessImage',
+                request_serializer=imagelink_dot_v1_dot_gallery__pb2.AssessImageRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_gallery__pb2.AssessImageResponse.FromString,
+                _registered_method=True)
         self.GetReference = channel.unary_unary(
                 '/imagelink.v1.Gallery/GetReference',
                 request_serializer=imagelink_dot_v1_dot_gallery__pb2.GetReferenceRequest.SerializeToString,
@@ -73,11 +78,30 @@ class GalleryServicer:
     def Register(self, request, context):
         """Registers a reference with its image.
 
+        With `assess` it also says how well the reference will scan, which takes
+        seconds.
+
         When the call returns, the reference is durable, and a scan that names the
         returned `gallery_version` finds it.
 
         Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
         `request_id` used before with other content), ALREADY_EXISTS,
+        RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssessImage(self, request, context):
+        """Assesses an image as if it were registered, and registers nothing: how
+        often it will be recognised in phone photos, how large to print it, whether
+        it is registered already, what it may be confused with and what to change.
+
+        Phone photos are rendered of it and recognised in the publisher's gallery
+        with the image in it, which takes seconds. The same image in the same
+        gallery gets the same answer.
+
+        Statuses: INVALID_ARGUMENT (an image that `Register` would refuse too),
         RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -127,6 +151,11 @@ def add_GalleryServicer_to_server(servicer, server):
                     servicer.Register,
                     request_deserializer=imagelink_dot_v1_dot_gallery__pb2.RegisterRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_gallery__pb2.RegisterResponse.SerializeToString,
+            ),
+            'AssessImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssessImage,
+                    request_deserializer=imagelink_dot_v1_dot_gallery__pb2.AssessImageRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_gallery__pb2.AssessImageResponse.SerializeToString,
             ),
             'GetReference': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReference,
@@ -179,6 +208,33 @@ class Gallery:
             '/imagelink.v1.Gallery/Register',
             imagelink_dot_v1_dot_gallery__pb2.RegisterRequest.SerializeToString,
             imagelink_dot_v1_dot_gallery__pb2.RegisterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AssessImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagelink.v1.Gallery/AssessImage',
+            imagelink_dot_v1_dot_gallery__pb2.AssessImageRequest.SerializeToString,
+            imagelink_dot_v1_dot_gallery__pb2.AssessImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

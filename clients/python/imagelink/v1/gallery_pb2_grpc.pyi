@@ -39,11 +39,26 @@ class GalleryStub:
     Register: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.RegisterRequest, _gallery_pb2.RegisterResponse]
     """Registers a reference with its image.
 
+    With `assess` it also says how well the reference will scan, which takes
+    seconds.
+
     When the call returns, the reference is durable, and a scan that names the
     returned `gallery_version` finds it.
 
     Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
     `request_id` used before with other content), ALREADY_EXISTS,
+    RESOURCE_EXHAUSTED.
+    """
+    AssessImage: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.AssessImageRequest, _gallery_pb2.AssessImageResponse]
+    """Assesses an image as if it were registered, and registers nothing: how
+    often it will be recognised in phone photos, how large to print it, whether
+    it is registered already, what it may be confused with and what to change.
+
+    Phone photos are rendered of it and recognised in the publisher's gallery
+    with the image in it, which takes seconds. The same image in the same
+    gallery gets the same answer.
+
+    Statuses: INVALID_ARGUMENT (an image that `Register` would refuse too),
     RESOURCE_EXHAUSTED.
     """
     GetReference: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.GetReferenceRequest, _gallery_pb2.Reference]
@@ -78,11 +93,26 @@ class GalleryAsyncStub(GalleryStub):
     Register: _aio.UnaryUnaryMultiCallable[_gallery_pb2.RegisterRequest, _gallery_pb2.RegisterResponse]  # type: ignore[assignment]
     """Registers a reference with its image.
 
+    With `assess` it also says how well the reference will scan, which takes
+    seconds.
+
     When the call returns, the reference is durable, and a scan that names the
     returned `gallery_version` finds it.
 
     Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
     `request_id` used before with other content), ALREADY_EXISTS,
+    RESOURCE_EXHAUSTED.
+    """
+    AssessImage: _aio.UnaryUnaryMultiCallable[_gallery_pb2.AssessImageRequest, _gallery_pb2.AssessImageResponse]  # type: ignore[assignment]
+    """Assesses an image as if it were registered, and registers nothing: how
+    often it will be recognised in phone photos, how large to print it, whether
+    it is registered already, what it may be confused with and what to change.
+
+    Phone photos are rendered of it and recognised in the publisher's gallery
+    with the image in it, which takes seconds. The same image in the same
+    gallery gets the same answer.
+
+    Statuses: INVALID_ARGUMENT (an image that `Register` would refuse too),
     RESOURCE_EXHAUSTED.
     """
     GetReference: _aio.UnaryUnaryMultiCallable[_gallery_pb2.GetReferenceRequest, _gallery_pb2.Reference]  # type: ignore[assignment]
@@ -120,11 +150,32 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_gallery_pb2.RegisterResponse, _abc.Awaitable[_gallery_pb2.RegisterResponse]]:
         """Registers a reference with its image.
 
+        With `assess` it also says how well the reference will scan, which takes
+        seconds.
+
         When the call returns, the reference is durable, and a scan that names the
         returned `gallery_version` finds it.
 
         Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
         `request_id` used before with other content), ALREADY_EXISTS,
+        RESOURCE_EXHAUSTED.
+        """
+
+    @_abc_1.abstractmethod
+    def AssessImage(
+        self,
+        request: _gallery_pb2.AssessImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.AssessImageResponse, _abc.Awaitable[_gallery_pb2.AssessImageResponse]]:
+        """Assesses an image as if it were registered, and registers nothing: how
+        often it will be recognised in phone photos, how large to print it, whether
+        it is registered already, what it may be confused with and what to change.
+
+        Phone photos are rendered of it and recognised in the publisher's gallery
+        with the image in it, which takes seconds. The same image in the same
+        gallery gets the same answer.
+
+        Statuses: INVALID_ARGUMENT (an image that `Register` would refuse too),
         RESOURCE_EXHAUSTED.
         """
 

@@ -20,6 +20,50 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Never sent."""
+    VERDICT_ACCEPTED: _Verdict.ValueType  # 1
+    """It was found: a scan answers it."""
+    VERDICT_SAME_PLACE_AS_BETTER: _Verdict.ValueType  # 2
+    """It was found, but another reference at the same place is more probable."""
+    VERDICT_BELOW_THRESHOLD: _Verdict.ValueType  # 3
+    """It may be there, but not with the certainty that the publisher's
+    false-accept budget asks for.
+    """
+    VERDICT_IMPLAUSIBLE_QUAD: _Verdict.ValueType  # 4
+    """Some matches agree, but on a shape that a flat picture cannot have."""
+    VERDICT_NOT_A_CANDIDATE: _Verdict.ValueType  # 5
+    """Too few matches agree, or other references resemble the photo more."""
+    VERDICT_INACTIVE: _Verdict.ValueType  # 6
+    """It is inactive, so that no scan looks for it."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """What was decided of a reference."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Never sent."""
+VERDICT_ACCEPTED: Verdict.ValueType  # 1
+"""It was found: a scan answers it."""
+VERDICT_SAME_PLACE_AS_BETTER: Verdict.ValueType  # 2
+"""It was found, but another reference at the same place is more probable."""
+VERDICT_BELOW_THRESHOLD: Verdict.ValueType  # 3
+"""It may be there, but not with the certainty that the publisher's
+false-accept budget asks for.
+"""
+VERDICT_IMPLAUSIBLE_QUAD: Verdict.ValueType  # 4
+"""Some matches agree, but on a shape that a flat picture cannot have."""
+VERDICT_NOT_A_CANDIDATE: Verdict.ValueType  # 5
+"""Too few matches agree, or other references resemble the photo more."""
+VERDICT_INACTIVE: Verdict.ValueType  # 6
+"""It is inactive, so that no scan looks for it."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
 class _NoMatchReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -133,6 +177,159 @@ class ScanResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScanResponse: _TypeAlias = ScanResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """Request of `Recognition.Explain`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    MIN_GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    MAX_EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    image: _builtins.bytes
+    """Required. The photo: JPEG, PNG or WebP, at most 8 MiB and 40 megapixels.
+    An EXIF orientation is respected.
+    """
+    reference: _builtins.str
+    """Optional. Explain only this reference:
+    `publishers/{publisher}/references/{reference}`.
+    """
+    min_gallery_version: _builtins.int
+    """Optional. Wait until the gallery has at least this version: the
+    `gallery_version` of an earlier write, so that the scan sees it.
+    """
+    max_explanations: _builtins.int
+    """Optional. How many references to explain at most: 5 by default, and never
+    more.
+    """
+    def __init__(
+        self,
+        *,
+        image: _builtins.bytes = ...,
+        reference: _builtins.str = ...,
+        min_gallery_version: _builtins.int = ...,
+        max_explanations: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "max_explanations", b"max_explanations", "min_gallery_version", b"min_gallery_version", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """Response of `Recognition.Explain`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    NO_MATCH_REASON_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    no_match_reason: Global___NoMatchReason.ValueType
+    """Why the scan has no matches; unspecified where it has some."""
+    model_version: _builtins.str
+    """The model version that answered."""
+    gallery_version: _builtins.int
+    """The version of the publisher's gallery that was searched."""
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
+        """The references that were compared with the photo: first the accepted ones,
+        then the others, the nearest to acceptance first.
+        """
+
+    def __init__(
+        self,
+        *,
+        explanations: _abc.Iterable[Global___Explanation] | None = ...,
+        no_match_reason: Global___NoMatchReason.ValueType = ...,
+        model_version: _builtins.str = ...,
+        gallery_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "gallery_version", b"gallery_version", "model_version", b"model_version", "no_match_reason", b"no_match_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Why a reference was found in a photo, or why it was not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    PHOTO_KEYPOINTS_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    PICTURE_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """Resource name: `publishers/{publisher}/references/{reference}`."""
+    verdict: Global___Verdict.ValueType
+    """What was decided, and why."""
+    accepted: _builtins.bool
+    """Whether a scan answers this reference."""
+    probability: _builtins.float
+    """How likely it is that the photo shows this reference, from 0 to 1; 0 where
+    the reference was not compared with the photo.
+    """
+    threshold: _builtins.float
+    """The probability from which on a candidate is accepted, under the
+    publisher's false-accept budget; 0 where the reference was not compared.
+    """
+    channel: _builtins.str
+    """The kind of local features that decided, as the model names it; empty where
+    the reference was not compared.
+    """
+    photo_keypoints: _builtins.int
+    """How many local features of this kind the photo has."""
+    picture: _builtins.bytes
+    """JPEG: photo and reference side by side, with a line for each match (green
+    where it agrees with the location, red where it does not) and the location
+    in the photo. Empty where the reference was deleted in the meantime.
+    """
+    @_builtins.property
+    def location(self) -> Global___Quad:
+        """Where the reference seems to stand in the photo; unset where it was not
+        compared.
+        """
+
+    @_builtins.property
+    def evidence(self) -> Global___Evidence:
+        """What the probability rests on; unset where the reference was not compared."""
+
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        accepted: _builtins.bool = ...,
+        probability: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+        channel: _builtins.str = ...,
+        photo_keypoints: _builtins.int = ...,
+        location: Global___Quad | None = ...,
+        evidence: Global___Evidence | None = ...,
+        picture: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "location", b"location"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "channel", b"channel", "evidence", b"evidence", "location", b"location", "photo_keypoints", b"photo_keypoints", "picture", b"picture", "probability", b"probability", "reference", b"reference", "threshold", b"threshold", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 
 @_typing.final
 class Match(_message.Message):
@@ -284,6 +481,7 @@ class Evidence(_message.Message):
     INLIERS_FIELD_NUMBER: _builtins.int
     INLIER_RATIO_FIELD_NUMBER: _builtins.int
     COVERAGE_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine similarity of the two embeddings, from -1 to 1."""
     vote_share: _builtins.float
@@ -294,6 +492,8 @@ class Evidence(_message.Message):
     """`inliers` over all matches of the two images."""
     coverage: _builtins.float
     """Share of a 4 x 4 grid over the reference which holds an inlier."""
+    matches: _builtins.int
+    """All matches of local features of the two images."""
     def __init__(
         self,
         *,
@@ -302,10 +502,11 @@ class Evidence(_message.Message):
         inliers: _builtins.int = ...,
         inlier_ratio: _builtins.float = ...,
         coverage: _builtins.float = ...,
+        matches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "inlier_ratio", b"inlier_ratio", "inliers", b"inliers", "similarity", b"similarity", "vote_share", b"vote_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "inlier_ratio", b"inlier_ratio", "inliers", b"inliers", "matches", b"matches", "similarity", b"similarity", "vote_share", b"vote_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class RecognitionStub:
                 request_serializer=imagelink_dot_v1_dot_recognition__pb2.ScanRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_recognition__pb2.ScanResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/imagelink.v1.Recognition/Explain',
+                request_serializer=imagelink_dot_v1_dot_recognition__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_recognition__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class RecognitionServicer:
@@ -62,6 +67,24 @@ class RecognitionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Explains what a scan of a photo finds and what it rejects, with pictures
+        in which photo and reference are compared.
+
+        The photo is scanned as `Scan` does it, in the gallery of the publisher
+        that the API key belongs to.
+
+        Roles: `publish`, as the pictures show the references.
+
+        Statuses: UNAUTHENTICATED, PERMISSION_DENIED (also for the reference of
+        another publisher), INVALID_ARGUMENT (the photo is not a complete JPEG, PNG
+        or WebP, or is beyond the limits; or a field is malformed), NOT_FOUND (there
+        is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecognitionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -69,6 +92,11 @@ def add_RecognitionServicer_to_server(servicer, server):
                     servicer.Scan,
                     request_deserializer=imagelink_dot_v1_dot_recognition__pb2.ScanRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_recognition__pb2.ScanResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=imagelink_dot_v1_dot_recognition__pb2.ExplainRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_recognition__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -99,6 +127,33 @@ class Recognition:
             '/imagelink.v1.Recognition/Scan',
             imagelink_dot_v1_dot_recognition__pb2.ScanRequest.SerializeToString,
             imagelink_dot_v1_dot_recognition__pb2.ScanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagelink.v1.Recognition/Explain',
+            imagelink_dot_v1_dot_recognition__pb2.ExplainRequest.SerializeToString,
+            imagelink_dot_v1_dot_recognition__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,20 @@ class RecognitionStub:
     is not a complete JPEG, PNG or WebP, or is beyond the limits),
     DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
     """
+    Explain: _grpc.UnaryUnaryMultiCallable[_recognition_pb2.ExplainRequest, _recognition_pb2.ExplainResponse]
+    """Explains what a scan of a photo finds and what it rejects, with pictures
+    in which photo and reference are compared.
+
+    The photo is scanned as `Scan` does it, in the gallery of the publisher
+    that the API key belongs to.
+
+    Roles: `publish`, as the pictures show the references.
+
+    Statuses: UNAUTHENTICATED, PERMISSION_DENIED (also for the reference of
+    another publisher), INVALID_ARGUMENT (the photo is not a complete JPEG, PNG
+    or WebP, or is beyond the limits; or a field is malformed), NOT_FOUND (there
+    is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class RecognitionAsyncStub(RecognitionStub):
@@ -62,6 +76,20 @@ class RecognitionAsyncStub(RecognitionStub):
     Statuses: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (the photo
     is not a complete JPEG, PNG or WebP, or is beyond the limits),
     DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_recognition_pb2.ExplainRequest, _recognition_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Explains what a scan of a photo finds and what it rejects, with pictures
+    in which photo and reference are compared.
+
+    The photo is scanned as `Scan` does it, in the gallery of the publisher
+    that the API key belongs to.
+
+    Roles: `publish`, as the pictures show the references.
+
+    Statuses: UNAUTHENTICATED, PERMISSION_DENIED (also for the reference of
+    another publisher), INVALID_ARGUMENT (the photo is not a complete JPEG, PNG
+    or WebP, or is beyond the limits; or a field is malformed), NOT_FOUND (there
+    is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
     """
 
 class RecognitionServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +111,26 @@ class RecognitionServicer(metaclass=_abc_1.ABCMeta):
         Statuses: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (the photo
         is not a complete JPEG, PNG or WebP, or is beyond the limits),
         DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _recognition_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recognition_pb2.ExplainResponse, _abc.Awaitable[_recognition_pb2.ExplainResponse]]:
+        """Explains what a scan of a photo finds and what it rejects, with pictures
+        in which photo and reference are compared.
+
+        The photo is scanned as `Scan` does it, in the gallery of the publisher
+        that the API key belongs to.
+
+        Roles: `publish`, as the pictures show the references.
+
+        Statuses: UNAUTHENTICATED, PERMISSION_DENIED (also for the reference of
+        another publisher), INVALID_ARGUMENT (the photo is not a complete JPEG, PNG
+        or WebP, or is beyond the limits; or a field is malformed), NOT_FOUND (there
+        is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
         """
 
 def add_RecognitionServicer_to_server(servicer: RecognitionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

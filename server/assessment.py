@@ -1,0 +1,208 @@
+"""The flow of an assessment: render phone views, recognise them in the live gallery, forecast."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from indexing.bundle import Bundle
+from indexing.errors import ImageLinkError, ImageTooSmall, Overloaded
+from indexing.explanation import Judge, Judgement
+from indexing.features import FeatureExtractor
+from indexing.forecast import Forecast, Sighting, Subject, duplicates, forecast, sighted
+from indexing.gallery_records import Written
+from indexing.image import Pixels, decode
+from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
+from indexing.reference import Publisher
+from indexing.shard import IndexedReference, Query, SearchResult, Shard
+from indexing.viewing import Viewing, planned_views
+from server.registration import MIN_REFERENCE_SIDE
+from server.scanning import ShardedRecogniser, ShardSearch
+
+# Views go through in twos, so that scans get their turns in between.
+BATCH = 2
+MAX_WAITING = 8
+# A registration is answered without its assessment rather than after its caller gave up.
+REGISTRATION_SECONDS = 20.0
+# The new picture's name in the results: no reference has an empty id.
+GUEST = ""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A forecast, and the version of the publisher's gallery that it was made in."""
+
+    forecast: Forecast
+    gallery_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What is assessed: ``name`` in the results, ``live`` where the gallery has it."""
+
+    publisher: Publisher
+    subject: Subject
+    views: tuple[Viewing, ...]
+    name: str
+    live: bool
+    min_gallery_version: int
+
+
+class Assessor:
+    """Assesses pictures in their publishers' galleries, one after another."""
+
+    def __init__(self, bundle: Bundle, shards: Sequence[ShardSearch]) -> None:
+        self._recogniser = Recogniser(bundle)
+        self._features = FeatureExtractor(bundle)
+        self._calibration = bundle.calibration
+        self._shards = shards
+        self._guests = Shard(bundle)
+        self._lock = asyncio.Lock()
+        self._waiting = 0
+
+    async def assess(self, publisher: Publisher, image: bytes) -> Assessment:
+        """Assesses an image as if it were registered; nothing is stored.
+
+        Its votes are counted beside those of the gallery, where they would have to compete with
+        them. Raises the errors of a registration's image and of a search, and Overloaded.
+        """
+        return await self._assess(publisher, image, GUEST, False, 0)
+
+    async def assess_registered(
+        self, publisher: Publisher, image: bytes, written: Written
+    ) -> Assessment | None:
+        """Assesses a reference that was just registered with ``image``.
+
+        None where it cannot be done, or not in time: the reference is registered all the same.
+        """
+        reference = written.reference
+        try:
+            async with asyncio.timeout(REGISTRATION_SECONDS):
+                # A repeated request may find that it was deactivated since: no gallery has it then.
+                return await self._assess(
+                    publisher, image, reference.id, reference.active, written.gallery_version
+                )
+        except (ImageLinkError, TimeoutError) as error:
+            log.warning("not assessed", publisher=publisher.id, why=repr(error))
+        except Exception:
+            log.exception("not assessed", publisher=publisher.id)
+        return None
+
+    async def _assess(
+        self, publisher: Publisher, image: bytes, name: str, live: bool, version: int
+    ) -> Assessment:
+        subject = await asyncio.to_thread(self._subject, image)
+        views = planned_views(hashlib.sha256(image).digest())
+        case = _Case(publisher, subject, views, name, live, version)
+        async with self._turn():
+            clean, gallery_version = await self._judge_clean(case)
+            same = frozenset(each.reference for each in duplicates(clean))
+            sightings = await self._sightings(case, same | {name})
+        made = await asyncio.to_thread(forecast, subject, clean, sightings)
+        return Assessment(made, gallery_version)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting > MAX_WAITING:
+            raise Overloaded
+        self._waiting += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self._waiting -= 1
+
+    def _subject(self, image: bytes) -> Subject:
+        pixels, (width, height) = decode(image, WORKING_SIDE)
+        if min(width, height) < MIN_REFERENCE_SIDE:
+            raise ImageTooSmall(width=width, height=height, limit=MIN_REFERENCE_SIDE)
+        return Subject(pixels, (width, height), self._features.reference(pixels))
+
+    async def _judge_clean(self, case: _Case) -> tuple[list[Judgement], int]:
+        """What the gallery makes of the picture itself without it, and the gallery's version."""
+        shards = [_without(shard, case.name) for shard in self._shards]
+        (found,) = await self._recognise(case, [case.subject.picture], shards)
+        return self._judged(case, found), found.gallery_version
+
+    async def _sightings(self, case: _Case, own: frozenset[str]) -> list[Sighting]:
+        guest = IndexedReference(case.name, "", {}, (case.subject.features,))
+        self._guests.replace(GUEST, 1, [guest])
+        beside = [_beside(shard, self._guests) for shard in self._shards]
+        shards = self._shards if case.live else beside
+        sightings = []
+        for start in range(0, len(case.views), BATCH):
+            viewings = case.views[start : start + BATCH]
+            views = [await asyncio.to_thread(v.render, case.subject.picture) for v in viewings]
+            answers = await self._recognise(case, [view.photo for view in views], shards)
+            for viewing, view, answer in zip(viewings, views, answers, strict=True):
+                sightings.append(sighted(viewing, view, self._judged(case, answer), own))
+        return sightings
+
+    async def _recognise(
+        self, case: _Case, pictures: Sequence[Pixels], shards: Sequence[ShardSearch]
+    ) -> list[Recognition]:
+        """Recognises photos in the publisher's gallery. Raises the first error of a search."""
+        publisher = case.publisher
+        photos = [
+            Photo(publisher.id, pixels, publisher.false_accept_budget, case.min_gallery_version)
+            for pixels in pictures
+        ]
+        found = []
+        for outcome in await ShardedRecogniser(self._recogniser, shards).recognise(photos):
+            if isinstance(outcome, ImageLinkError):
+                raise outcome
+            found.append(outcome)
+        return found
+
+    def _judged(self, case: _Case, found: Recognition) -> list[Judgement]:
+        judge = Judge(self._calibration, case.publisher.false_accept_budget)
+        return judge.judge(found.candidates, found.matches)
+
+
+def _without(search: ShardSearch, reference: str) -> ShardSearch:
+    """The search of a shard that never finds one reference."""
+
+    async def found(queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
+        return [
+            result if isinstance(result, ImageLinkError) else _lacking(result, reference)
+            for result in await search(queries)
+        ]
+
+    return found
+
+
+def _lacking(result: SearchResult, reference: str) -> SearchResult:
+    kept = tuple(each for each in result.candidates if each.reference != reference)
+    return replace(result, candidates=kept)
+
+
+def _beside(search: ShardSearch, guests: Shard) -> ShardSearch:
+    """The search of a shard as if the guest were in every gallery."""
+
+    async def found(queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
+        results = await search(queries)
+        own = await asyncio.to_thread(_guest_results, guests, queries)
+        return [
+            result if isinstance(result, ImageLinkError) else _joined(result, guest)
+            for result, guest in zip(results, own, strict=True)
+        ]
+
+    return found
+
+
+def _guest_results(guests: Shard, queries: Sequence[Query]) -> list[SearchResult]:
+    return [guests.search(replace(query, publisher=GUEST)) for query in queries]
+
+
+def _joined(result: SearchResult, guest: SearchResult) -> SearchResult:
+    return replace(
+        result,
+        references=result.references + guest.references,
+        candidates=guest.candidates + result.candidates,
+        shortlist=guest.shortlist + result.shortlist,
+    )
