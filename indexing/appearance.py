@@ -4,6 +4,8 @@ Keypoints that agree on a homography may all lie on a logo that many pictures sh
 that homography, the photo must also look like the rest of the reference.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,6 @@ THUMBNAIL_SIDE = 32
 PHOTO_SIDE = 192
 WINDOW = 8
 STRIDE = 4
-# A third of the thing may be covered, and glare or a shadow may lie on it: the best windows count.
 BEST_SHARE = 0.5
 # Levels (0 to 255) of contrast below which noise decides what a window looks like.
 NOISE_LEVELS = 4.0
@@ -34,13 +35,28 @@ def photo_levels(photo: Pixels) -> Pixels:
     return np.asarray(cv2.cvtColor(scaled(photo, PHOTO_SIDE), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def agreement(levels: Pixels, quad: Floats, reference: Pixels) -> float:
-    """How alike the photo, inside the quad, and the reference are: about 0 by chance, at most 1.
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How alike two rectified pictures are: each about 0 by chance, at most 1.
+
+    The mean correlation of all small windows, and that of their ``better_half``: a third of the
+    thing may be covered, and glare may lie on it, while a series of things may share a half.
+    """
+
+    everywhere: float
+    better_half: float
+
+
+NO_AGREEMENT = Agreement(0.0, 0.0)
+
+
+def agreement(levels: Pixels, quad: Floats, reference: Pixels) -> Agreement:
+    """How alike the photo, inside the quad, and the reference are.
 
     ``levels`` is uint8 [height, width], ``quad`` float32 [4, 2] in shares of its sides,
-    ``reference`` a thumbnail. The mean, over the better half of small windows, of their normalised
-    cross-correlation (Lewis, 1995), damped where a window is nearly uniform; 0 where less than a
-    half of the reference is inside the photo.
+    ``reference`` a thumbnail. Windows are compared by their normalised cross-correlation (Lewis,
+    1995), damped where they are nearly uniform. 0 where less than a half of the reference is
+    inside the photo.
     """
     height, width = levels.shape
     side = THUMBNAIL_SIDE
@@ -55,8 +71,9 @@ def agreement(levels: Pixels, quad: Floats, reference: Pixels) -> float:
     correlations = _correlations(rectified, reference)[_windows(inside).min(axis=1) > 0]
     best = len(_windows(reference)) * BEST_SHARE
     if len(correlations) < best:
-        return 0.0
-    return float(np.sort(correlations)[-int(best) :].mean())
+        return NO_AGREEMENT
+    better_half = np.sort(correlations)[-int(best) :]
+    return Agreement(float(correlations.mean()), float(better_half.mean()))
 
 
 def _smoothed(levels: Pixels, seen: Floats) -> cv2.typing.MatLike:

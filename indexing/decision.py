@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from indexing.appearance import Agreement
 from indexing.keypoints import Channel
 from indexing.verification import CHANCE_INLIER, Geometry, overlap
 
@@ -30,7 +31,7 @@ class Evidence:
     similarity: float
     vote_share: float
     geometry: Geometry
-    agreement: float
+    agreement: Agreement
 
     @property
     def inlier_ratio(self) -> float:
@@ -54,12 +55,19 @@ class Evidence:
             math.log1p(max(self.significance, 0.0)),
             self.geometry.coverage,
             self.inlier_ratio,
-            max(self.agreement, 0.0),
+            max(self.agreement.everywhere, 0.0),
+            max(self.agreement.better_half, 0.0),
         )
 
 
 # Not the similarity: views of pictures that the network was trained on overrate it.
-FEATURES = ("log_significance", "coverage", "inlier_ratio", "agreement")
+FEATURES = (
+    "log_significance",
+    "coverage",
+    "inlier_ratio",
+    "agreement",
+    "better_half_agreement",
+)
 # Correspondences that fix a homography.
 SAMPLE = 4
 

@@ -24,11 +24,11 @@ from indexing.shard import Query, SearchResult
 WORKING_SIDE = 640
 MIN_QUERY_KEYPOINTS = 16
 MIN_QUERY_SIDE = 32
-# The first stage is beyond doubt with this log-odds; with inliers over this share of the reference,
-# as the corners of a quad that rests on a part of it are a guess; and with no more than this share
-# of the photo's keypoints left unexplained, as a second thing may hide among them.
+# The first stage is beyond doubt with this log-odds; where the photo looks this much like the
+# reference inside the quad, as corners far from every inlier are a guess; and with no more than this
+# share of the photo's keypoints left unexplained, as a second thing may hide among them.
 CERTAIN_LOG_ODDS = 4.0
-CERTAIN_COVERAGE = 0.5
+CERTAIN_AGREEMENT = 0.7
 UNEXPLAINED_SHARE = 0.5
 
 Search = Callable[[Sequence[Query]], Awaitable[Sequence[SearchResult]]]
@@ -147,8 +147,8 @@ class Recogniser:
 
 
 def _certain(match: Match) -> bool:
-    coverage = match.candidate.evidence.geometry.coverage
-    return match.log_odds >= CERTAIN_LOG_ODDS and coverage >= CERTAIN_COVERAGE
+    agreement = match.candidate.evidence.agreement.better_half
+    return match.log_odds >= CERTAIN_LOG_ODDS and agreement >= CERTAIN_AGREEMENT
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from indexing.appearance import agreement
+from indexing.appearance import NO_AGREEMENT, agreement
 from indexing.bundle import Bundle
 from indexing.decision import Candidate, Evidence
 from indexing.descriptor_index import DescriptorIndex, Index
@@ -207,7 +207,9 @@ class GalleryIndex:
         geometry = verify(query.local.take(descriptors[kept]), own)
         if geometry is None:
             return None
-        alike = agreement(query.levels, geometry.quad, row.thumbnail) if geometry.plausible else 0.0
+        alike = NO_AGREEMENT
+        if geometry.plausible:
+            alike = agreement(query.levels, geometry.quad, row.thumbnail)
         similarity = self._similarity(query.embedding, number)
         return Evidence(query.channel, similarity, share, geometry, alike)
 

@@ -22,6 +22,7 @@ LOOSENESS = 0.4
 MAX_TURN = math.radians(45)
 FRAME = 640.0
 GRID = 4
+Transform = cv2.typing.MatLike
 _COMPLEX = np.array([1, 1j], np.complex64)
 # The chance that a wrong correspondence agrees with a given homography.
 CHANCE_INLIER = math.pi * REPROJECTION_PIXELS**2 / (FRAME * FRAME * 0.75)
@@ -70,37 +71,63 @@ def verify(query: LocalFeatures, reference: LocalFeatures) -> Geometry | None:
     """Fits a homography to keypoints of a photo and of a reference that were matched row by row.
 
     Returns None where fewer than 6 agree. The estimator is MAGSAC++ (Barath et al., 2020), on the
-    correspondences that are consistent with one another.
+    correspondences that are consistent with one another. Where its quad is not plausible, as the
+    inliers are too close together for a perspective, an affine map stands in for it.
     """
     sample = consistent(query, reference) if len(query) >= MIN_INLIERS else ()
     if len(sample) < MIN_INLIERS:
         return None
     frame = _frame(query.aspect)
     source, target = reference.points * FRAME, query.points * frame
+    geometry = None
+    for estimate in (_homography, _affinity):
+        transform = estimate(source[sample], target[sample])
+        if transform is not None:
+            fitted = _geometry(transform, query, reference)
+            if fitted is not None and fitted.plausible:
+                return fitted
+            geometry = geometry or fitted
+    return geometry
+
+
+def _homography(source: Floats, target: Floats) -> Transform | None:
     homography, _ = cv2.findHomography(
-        source[sample],
-        target[sample],
+        source,
+        target,
         cv2.USAC_MAGSAC,
         REPROJECTION_PIXELS,
         maxIters=MAX_ITERATIONS,
         confidence=0.999,
     )
-    if homography is None:
-        return None
-    reprojected = cv2.perspectiveTransform(source[None], homography)[0]
+    return homography
+
+
+def _affinity(source: Floats, target: Floats) -> Transform | None:
+    affinity, _ = cv2.estimateAffine2D(
+        source, target, method=cv2.RANSAC, ransacReprojThreshold=REPROJECTION_PIXELS
+    )
+    return None if affinity is None else np.vstack([affinity, [0, 0, 1]])
+
+
+def _geometry(
+    transform: Transform, query: LocalFeatures, reference: LocalFeatures
+) -> Geometry | None:
+    frame = _frame(query.aspect)
+    source, target = reference.points * FRAME, query.points * frame
+    reprojected = cv2.perspectiveTransform(source[None], transform)[0]
     inlier = np.linalg.norm(reprojected - target, axis=1) < REPROJECTION_PIXELS
     inliers = _distinct(target[inlier])
     if inliers < MIN_INLIERS:
         return None
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * FRAME
-    quad = cv2.perspectiveTransform(corners[None], homography)[0]
+    quad = cv2.perspectiveTransform(corners[None], transform)[0]
     cells = np.unique(np.floor(reference.points[inlier] * (GRID - 1e-4)).astype(int), axis=0)
     return Geometry(
         (quad / frame).astype(np.float32),
         Correspondences(query.points, reference.points, inlier),
         inliers,
         len(cells) / GRID**2,
-        _in_front(homography, corners) and _plausible(quad, frame),
+        _in_front(transform, corners) and _plausible(quad, frame),
     )
 
 

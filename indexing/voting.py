@@ -15,7 +15,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 # Two descriptors of one image that are almost as near make a match worthless (Lowe, 2004).
-MATCH_RATIO = 0.85
+MATCH_RATIO = 0.9
 # A descriptor's id in an index holds its image and its place there: image << 9 | place.
 PLACE_BITS = 9
 

@@ -351,6 +351,7 @@ def _evidence_message(evidence: decision.Evidence) -> recognition_pb2.Evidence:
         inlier_ratio=evidence.inlier_ratio,
         coverage=evidence.geometry.coverage,
         matches=evidence.geometry.matches,
+        agreement=evidence.agreement.everywhere,
     )
 
 

@@ -22,7 +22,7 @@ def photo_of(picture: Pixels, gain: float = 1.0, covered: float = 0.0) -> Pixels
 
 
 def alike(photo: Pixels, picture: Pixels, quad: np.ndarray = QUAD) -> float:
-    return agreement(photo_levels(photo), quad, thumbnail(picture))
+    return agreement(photo_levels(photo), quad, thumbnail(picture)).better_half
 
 
 @pytest.mark.parametrize("picture", PICTURES)
@@ -34,6 +34,14 @@ def test_a_rectified_photo_agrees_with_its_reference_in_any_light(picture: Pixel
 @pytest.mark.parametrize("picture", PICTURES)
 def test_a_covered_third_leaves_the_agreement_high(picture: Pixels) -> None:
     assert alike(photo_of(picture, covered=0.33), picture) > 0.7
+
+
+def test_a_shared_half_does_not_agree_everywhere() -> None:
+    first, second = (cv2.resize(picture, (300, 400)) for picture in PICTURES[:2])
+    mixed = np.vstack([first[:200], second[200:]])
+    found = agreement(photo_levels(photo_of(mixed)), QUAD, thumbnail(first))
+    assert found.better_half > 0.8
+    assert found.everywhere < 0.75
 
 
 def test_other_references_agree_less_than_the_right_one() -> None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from indexing.appearance import Agreement
 from indexing.decision import Candidate, ChannelCalibration, Evidence, accepted
 from indexing.keypoints import Channel
 from indexing.verification import Correspondences, Geometry
@@ -8,7 +9,7 @@ from training.calibration import fit_regression
 
 SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
 CALIBRATION = {
-    channel: ChannelCalibration((2.0, 2.0, 1.0, 1.0), -10.0, 0.0, 0.2) for channel in Channel
+    channel: ChannelCalibration((2.0, 2.0, 1.0, 0.5, 0.5), -10.0, 0.0, 0.2) for channel in Channel
 }
 
 
@@ -19,7 +20,10 @@ def candidate(
     correspondences = Correspondences(points, points, np.arange(matches) < inliers)
     geometry = Geometry(quad, correspondences, inliers, min(1.0, inliers / 30), plausible)
     return Candidate(
-        name, "https://example.com", {}, Evidence(Channel.ORB, 0.5, 0.5, geometry, 0.5)
+        name,
+        "https://example.com",
+        {},
+        Evidence(Channel.ORB, 0.5, 0.5, geometry, Agreement(0.5, 0.5)),
     )
 
 

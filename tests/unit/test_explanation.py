@@ -10,6 +10,7 @@ from imagelink._conversions import verdict as converted
 from imagelink.v1 import recognition_pb2
 from PIL import Image
 
+from indexing.appearance import Agreement
 from indexing.bundle import DEFAULT_BUNDLE, load_bundle
 from indexing.decision import Calibration, Candidate, Evidence, accepted
 from indexing.explanation import Judge, Judgement, Verdict
@@ -62,7 +63,11 @@ def hardly(geometry: Geometry) -> Geometry:
 
 def candidate(name: str, geometry: Geometry, channel: Channel = FIRST) -> Candidate:
     evidence = Evidence(
-        channel=channel, similarity=0.5, vote_share=0.1, geometry=geometry, agreement=0.5
+        channel=channel,
+        similarity=0.5,
+        vote_share=0.1,
+        geometry=geometry,
+        agreement=Agreement(0.5, 0.5),
     )
     return Candidate(name, "https://example.com/", {}, evidence)
 

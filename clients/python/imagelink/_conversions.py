@@ -60,6 +60,7 @@ def evidence(message: recognition_pb2.Evidence) -> types.Evidence:
         inlier_ratio=message.inlier_ratio,
         coverage=message.coverage,
         matches=message.matches,
+        agreement=message.agreement,
     )
 
 

@@ -74,6 +74,7 @@ class Evidence:
     inlier_ratio: float
     coverage: float
     matches: int
+    agreement: float
 
 
 @dataclass(frozen=True)

@@ -482,6 +482,7 @@ class Evidence(_message.Message):
     INLIER_RATIO_FIELD_NUMBER: _builtins.int
     COVERAGE_FIELD_NUMBER: _builtins.int
     MATCHES_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
     """Cosine similarity of the two embeddings, from -1 to 1."""
     vote_share: _builtins.float
@@ -494,6 +495,10 @@ class Evidence(_message.Message):
     """Share of a 4 x 4 grid over the reference which holds an inlier."""
     matches: _builtins.int
     """All matches of local features of the two images."""
+    agreement: _builtins.float
+    """How alike photo and reference look where the reference is located: the
+    correlation of small windows, about 0 by chance, at most 1.
+    """
     def __init__(
         self,
         *,
@@ -503,10 +508,11 @@ class Evidence(_message.Message):
         inlier_ratio: _builtins.float = ...,
         coverage: _builtins.float = ...,
         matches: _builtins.int = ...,
+        agreement: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "inlier_ratio", b"inlier_ratio", "inliers", b"inliers", "matches", b"matches", "similarity", b"similarity", "vote_share", b"vote_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "coverage", b"coverage", "inlier_ratio", b"inlier_ratio", "inliers", b"inliers", "matches", b"matches", "similarity", b"similarity", "vote_share", b"vote_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
