@@ -15,7 +15,6 @@ from indexing.embedding import Embeddings
 from indexing.errors import ImageTooPlain
 from indexing.image import Pixels, scaled
 from indexing.keypoints import (
-    REFERENCE_KEYPOINTS,
     Channel,
     Extractor,
     LocalFeatures,
@@ -28,14 +27,14 @@ QUERY_KEYPOINTS = {Channel.ORB: 400, Channel.SIFT: 400}
 # Sizes of a reference's longer side, and how many keypoints it gives in each. From afar only coarse
 # details are seen, which a full-size picture's strongest keypoints are not.
 REFERENCE_PYRAMID = {
-    Channel.ORB: ((OrbExtractor.long_side, REFERENCE_KEYPOINTS),),
+    Channel.ORB: ((OrbExtractor.long_side, 200),),
     Channel.SIFT: (
-        (SiftExtractor.long_side, REFERENCE_KEYPOINTS - 80),
+        (SiftExtractor.long_side, 170),
         (SiftExtractor.long_side // 3, 80),
     ),
 }
 MIN_REFERENCE_KEYPOINTS = 8
-_LEVELS = 65535
+_LEVELS = 2047
 # A stored scale is in sixteenths of an octave above this share of the image's longer side.
 SCALE_OCTAVE = 16
 FINEST_SCALE = np.float32(2**-10)
@@ -98,7 +97,7 @@ def embeddings_from(version: str, stored: Sequence[bytes]) -> Embeddings:
 
 
 def geometry_bytes(features: ReferenceFeatures) -> bytes:
-    """All but the embedding, as deflated safetensors; points in 1/65535 of the image's sides."""
+    """All but the embedding, as deflated safetensors; points in 1/2047 of the image's sides."""
     aspect = next(iter(features.local.values())).aspect
     tensors: dict[str, npt.NDArray[Any]] = {
         "thumbnail": features.thumbnail,

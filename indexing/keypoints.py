@@ -17,7 +17,6 @@ from indexing.image import Pixels, scaled
 
 Floats = npt.NDArray[np.float32]
 
-REFERENCE_KEYPOINTS = 250
 # Half of OpenCV's default: dark and pale prints keep their keypoints.
 CONTRAST_THRESHOLD = 0.02
 

@@ -10,7 +10,6 @@ import numpy as np
 from indexing.descriptor_index import Codebook
 from indexing.image import Pixels, scaled
 from indexing.keypoints import (
-    REFERENCE_KEYPOINTS,
     Channel,
     Floats,
     OrbExtractor,
@@ -19,6 +18,7 @@ from indexing.keypoints import (
     root_sift,
 )
 
+KEYPOINTS_PER_PICTURE = 250
 LISTS = (64, 2048, 16_384)
 ITERATIONS = 5
 # Projected values beyond this percentile may saturate at the ends of a byte.
@@ -39,10 +39,10 @@ def fit_local_features(
     pictures: Sequence[Pixels],
 ) -> tuple[Projection, dict[Channel, Codebook]]:
     """Fits the projection and both channels' codebooks on RGB pictures."""
-    sift = np.concatenate([root_sift(_sift_input(p), REFERENCE_KEYPOINTS)[1] for p in pictures])
+    sift = np.concatenate([root_sift(_sift_input(p), KEYPOINTS_PER_PICTURE)[1] for p in pictures])
     projection = fit_projection(sift)
     orb = OrbExtractor()
-    binary = np.concatenate([orb.extract(p, REFERENCE_KEYPOINTS).descriptors for p in pictures])
+    binary = np.concatenate([orb.extract(p, KEYPOINTS_PER_PICTURE).descriptors for p in pictures])
     codebooks = {
         Channel.ORB: Codebook(Channel.ORB, _sets(binary, _binary_centroids)),
         Channel.SIFT: Codebook(Channel.SIFT, _sets(projection.apply(sift), _centroids)),
