@@ -2,8 +2,9 @@
 
 A part of the pictures becomes the gallery. Views of gallery pictures show what right candidates
 look like, views of the others what wrong ones do and how far their log-odds reach. A picture that
-shares a part with a gallery picture, such as the frame of a card game, gives wrong candidates too,
-but says nothing about chance: the tail, which is a matter of chance, is fitted without it.
+shares a part with a gallery picture, such as the frame of a card game, says nothing about chance, and
+is not asked for wrong candidates: a fit that has to reject those as well gets everything else wrong
+(with them, the expected calibration error on rendered views is 0.036 instead of 0.017).
 """
 
 from collections.abc import Iterator, Sequence
@@ -133,12 +134,12 @@ def fit_calibration(trials: Sequence[Trial]) -> Calibration:
 
 def _fit_channel(trials: Sequence[Trial]) -> ChannelCalibration:
     right = [c for t in trials for c in _plausible(t) if c.reference == t.shows]
-    wrong = [c for t in trials for c in _plausible(t) if c.reference != t.shows]
+    apart = [trial for trial in trials if not trial.related]
+    wrong = [c for t in apart for c in _plausible(t) if c.reference != t.shows]
     inputs = np.array([candidate.evidence.features() for candidate in right + wrong])
     weights, intercept = fit_regression(inputs, np.r_[np.ones(len(right)), np.zeros(len(wrong))])
     fitted = ChannelCalibration(weights, intercept, 0.0, 0.0)
-    apart = [trial for trial in trials if trial.shows is None and not trial.related]
-    offset, scale = _fit_tail(fitted, apart)
+    offset, scale = _fit_tail(fitted, [trial for trial in apart if trial.shows is None])
     return ChannelCalibration(weights, intercept, offset, scale)
 
 
