@@ -27,8 +27,8 @@ DISTANCES = (0.5, 1.0, 2.0, 5.0)
 RELIABLE_RATE = 0.9
 # What a view counts for in which the picture was no candidate: about what no evidence at all gives.
 MISSED_MARGIN = -8.0
-# A clean picture whose inliers are in this share of another's cells is the same picture.
-DUPLICATE_COVERAGE = 0.7
+# A clean picture that looks like another all over, and not only in a part, is the same picture.
+DUPLICATE_AGREEMENT = 0.8
 # Rivals come as near as a budget ten times larger would accept: once may be chance, twice is not.
 RIVAL_MARGIN = -math.log(10)
 RIVAL_VIEWS = 2
@@ -130,13 +130,14 @@ class Duplicate:
 
 
 def duplicates(judgements: Iterable[Judgement]) -> tuple[Duplicate, ...]:
-    """The references that the clean picture would be answered with in large part."""
+    """The references that the clean picture would be answered with, and which look like it all over."""
     found = []
     for judgement in judgements:
         if judgement.comparison and judgement.verdict in ANSWERED_ALONE:
             match = judgement.comparison.match
-            coverage = match.candidate.evidence.geometry.coverage
-            if coverage >= DUPLICATE_COVERAGE:
+            evidence = match.candidate.evidence
+            if evidence.agreement.everywhere >= DUPLICATE_AGREEMENT:
+                coverage = evidence.geometry.coverage
                 found.append(Duplicate(judgement.reference, match.probability, coverage))
     return tuple(found)
 
