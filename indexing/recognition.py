@@ -24,8 +24,8 @@ from indexing.shard import Query, SearchResult
 WORKING_SIDE = 640
 MIN_QUERY_KEYPOINTS = 16
 MIN_QUERY_SIDE = 32
-# The first stage is beyond doubt with this log-odds; where the photo looks this much like the
-# reference inside the quad, as corners far from every inlier are a guess; and with no more than this
+# The first stage is beyond doubt with this log-odds; where all of the quad looks this much
+# like the reference, as corners far from every inlier are a guess; and with no more than this
 # share of the photo's keypoints left unexplained, as a second thing may hide among them.
 CERTAIN_LOG_ODDS = 4.0
 CERTAIN_AGREEMENT = 0.7
@@ -147,7 +147,7 @@ class Recogniser:
 
 
 def _certain(match: Match) -> bool:
-    agreement = match.candidate.evidence.agreement.better_half
+    agreement = match.candidate.evidence.agreement.everywhere
     return match.log_odds >= CERTAIN_LOG_ODDS and agreement >= CERTAIN_AGREEMENT
 
 
