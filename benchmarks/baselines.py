@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any, TypedDict
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -342,14 +343,12 @@ def _curves(report: Report) -> dict[str, list[RankCurve]]:
 def _print_report(report: Report) -> None:
     for name, methods in report["datasets"].items():
         title = f"{name}, {report['photos'][name]} photos: % of what they show among the K nearest"
-        table = Table(title=title)
-        table.add_column("")
-        sizes = sorted({*SHORTLIST_SIZES, *TOP_K})
-        for heading in ("gallery", *map(str, sizes), "right", "search ms", "ms"):
-            table.add_column(heading, justify="right")
+        recall = _table(title, (*map(str, SHORTLIST_SIZES), "right", "search ms", "ms"))
+        curve = _table(f"{name}: further K", tuple(map(str, TOP_K)))
         for method, each in methods.items():
-            table.add_row(method, *_row(each, sizes))
-        console.print(table)
+            recall.add_row(method, *_shares(each, SHORTLIST_SIZES), *_costs(each))
+            curve.add_row(method, *_shares(each, TOP_K))
+        console.print(recall, curve)
     console.print(
         f"Exhaustive methods searched {report['exhaustive_gallery_size']} of the gallery's "
         f"{report['gallery_size']} references: the datasets' own, and others at random. "
@@ -357,13 +356,22 @@ def _print_report(report: Report) -> None:
     )
 
 
-def _row(method: MethodReport, sizes: Sequence[int]) -> list[str]:
-    shares = [top_k_share(method["ranks"], size) for size in sizes]
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _shares(method: MethodReport, sizes: Sequence[int]) -> list[str]:
+    return [f"{100 * top_k_share(method['ranks'], size):.1f}" for size in sizes]
+
+
+def _costs(method: MethodReport) -> tuple[str, str, str]:
     right = method["accepted_and_right"]
-    return [
-        str(method["gallery_size"]),
-        *(f"{100 * share:.1f}" for share in shares),
+    return (
         "-" if right is None else f"{100 * right:.1f}",
         f"{method['search_milliseconds']:.1f}",
         f"{method['milliseconds']:.1f}",
-    ]
+    )
