@@ -24,11 +24,13 @@ from indexing.shard import Query, SearchResult
 WORKING_SIDE = 640
 MIN_QUERY_KEYPOINTS = 16
 MIN_QUERY_SIDE = 32
-# The first stage is beyond doubt with this log-odds; where all of the quad looks this much
-# like the reference, as corners far from every inlier are a guess; and with no more than this
-# share of the photo's keypoints left unexplained, as a second thing may hide among them.
+# The first stage is beyond doubt with this log-odds; where the better half of the quad looks this much
+# like the reference, and inliers spread over this share of it, as corners far from every inlier are
+# a guess; and with no more than this share of the photo's keypoints left unexplained, as a second
+# thing may hide among them.
 CERTAIN_LOG_ODDS = 4.0
-CERTAIN_AGREEMENT = 0.7
+CERTAIN_AGREEMENT = 0.8
+CERTAIN_COVERAGE = 0.3
 UNEXPLAINED_SHARE = 0.5
 
 Search = Callable[[Sequence[Query]], Awaitable[Sequence[SearchResult]]]
@@ -147,8 +149,12 @@ class Recogniser:
 
 
 def _certain(match: Match) -> bool:
-    agreement = match.candidate.evidence.agreement.everywhere
-    return match.log_odds >= CERTAIN_LOG_ODDS and agreement >= CERTAIN_AGREEMENT
+    evidence = match.candidate.evidence
+    return (
+        match.log_odds >= CERTAIN_LOG_ODDS
+        and evidence.agreement.better_half >= CERTAIN_AGREEMENT
+        and evidence.geometry.coverage >= CERTAIN_COVERAGE
+    )
 
 
 @contextmanager
