@@ -39,7 +39,7 @@ RARE_SHARE = 0.01
 MARGINS = {"1": 1.0, "2": 2.0, "4": 4.0, "any": float("inf")}
 MISSING = (
     "Reading words needs the dependency group 'text' of pyproject.toml: install it with "
-    "'python -m pip install --no-deps --group text' (pip 25.1 or later)."
+    "'python -m pip install --group text' (pip 25.1 or later)."
 )
 
 # Shorter ones and numbers are mostly misread texture.

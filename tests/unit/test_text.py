@@ -169,7 +169,7 @@ def test_without_the_library_one_sentence_says_how_to_install_it(
 
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
-    assert "pip install --no-deps --group text" in result.stderr
+    assert "pip install --group text" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 
