@@ -47,12 +47,16 @@ class LocalFeatures:
     def __len__(self) -> int:
         return len(self.points)
 
-    def pixels(self, long_side: float) -> Floats:
-        """The points, float32 [n, 2], in an image with a longer side of so many pixels."""
+    def frame(self, long_side: float) -> Floats:
+        """The image's (width, height), float32 [2], with a longer side of so many pixels."""
         size = (long_side, long_side / self.aspect)
         if self.aspect < 1:
             size = (long_side * self.aspect, long_side)
-        return self.points * np.array(size, np.float32)
+        return np.array(size, np.float32)
+
+    def pixels(self, long_side: float) -> Floats:
+        """The points, float32 [n, 2], in an image with a longer side of so many pixels."""
+        return self.points * self.frame(long_side)
 
     def take(self, rows: npt.NDArray[np.intp]) -> "LocalFeatures":
         """Some of the keypoints, in the order of ``rows``."""

@@ -6,9 +6,9 @@ The gallery is asked through a callable, so that it may be in this process or in
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,7 +56,8 @@ class Recognition:
     """The answer to a photo.
 
     ``no_match`` says why ``matches`` is empty. ``candidates`` are all that were verified, of both
-    channels; ``shortlist`` names references by falling resemblance. ``seconds`` has the wall-clock time of each stage, of the whole batch.
+    channels; ``shortlist`` names references by falling resemblance. ``keypoints`` counts the photo's
+    local features of each channel that was asked. ``seconds`` has the wall-clock time of each stage, of the whole batch.
     """
 
     matches: tuple[Match, ...]
@@ -64,6 +65,7 @@ class Recognition:
     gallery_version: int
     candidates: tuple[Candidate, ...]
     shortlist: tuple[str, ...]
+    keypoints: Mapping[Channel, int]
     seconds: dict[str, float]
 
 
@@ -83,45 +85,44 @@ class Recogniser:
         seconds: dict[str, float] = {}
         with _timed(seconds, "features"):
             embeddings = await asyncio.to_thread(self._features.embed, [p.pixels for p in photos])
-            queries = await self._queries(photos, range(len(photos)), embeddings, Channel.ORB)
+            queries = await asyncio.gather(
+                *(self._query(n, photo, embeddings) for n, photo in enumerate(photos))
+            )
         with _timed(seconds, "search"):
             results = list(await search(queries))
+        keypoints = [{query.channel: len(query.local)} for query in queries]
         doubtful = [
             i for i, photo in enumerate(photos) if self._in_doubt(photo, queries[i], results[i])
         ]
         if doubtful:
             with _timed(seconds, "fine_features"):
-                fine = await self._queries(photos, doubtful, embeddings, Channel.SIFT)
+                fine = await asyncio.gather(
+                    *(self._fine_query(photos[i], queries[i]) for i in doubtful)
+                )
             with _timed(seconds, "fine_search"):
-                for i, result in zip(doubtful, await search(fine), strict=True):
-                    results[i] = _joined(results[i], result)
+                found = await search(fine)
+            for i, query, result in zip(doubtful, fine, found, strict=True):
+                keypoints[i][query.channel] = len(query.local)
+                results[i] = _joined(results[i], result)
         return [
-            self._recognition(photo, query, result, seconds)
-            for photo, query, result in zip(photos, queries, results, strict=True)
+            self._recognition(photo, counts, result, seconds)
+            for photo, counts, result in zip(photos, keypoints, results, strict=True)
         ]
 
-    async def _queries(
-        self,
-        photos: Sequence[Photo],
-        numbers: Sequence[int],
-        embeddings: Embeddings,
-        channel: Channel,
-    ) -> list[Query]:
-        async def query(number: int) -> Query:
-            photo = photos[number]
-            local = await asyncio.to_thread(self._features.query, photo.pixels, channel)
-            levels = photo_levels(photo.pixels)
-            return Query(
-                number,
-                photo.publisher,
-                Embeddings(embeddings.version, embeddings.vectors[number : number + 1]),
-                channel,
-                local,
-                levels,
-                photo.min_gallery_version,
-            )
+    async def _query(self, number: int, photo: Photo, embeddings: Embeddings) -> Query:
+        return Query(
+            number,
+            photo.publisher,
+            Embeddings(embeddings.version, embeddings.vectors[number : number + 1]),
+            Channel.ORB,
+            await asyncio.to_thread(self._features.query, photo.pixels, Channel.ORB),
+            await asyncio.to_thread(photo_levels, photo.pixels),
+            photo.min_gallery_version,
+        )
 
-        return await asyncio.gather(*(query(number) for number in numbers))
+    async def _fine_query(self, photo: Photo, query: Query) -> Query:
+        local = await asyncio.to_thread(self._features.query, photo.pixels, Channel.SIFT)
+        return replace(query, channel=Channel.SIFT, local=local)
 
     def _in_doubt(self, photo: Photo, query: Query, result: SearchResult) -> bool:
         if result.references == 0:
@@ -134,16 +135,21 @@ class Recogniser:
         return accepted(result.candidates, self._calibration, photo.false_accept_budget)
 
     def _recognition(
-        self, photo: Photo, query: Query, result: SearchResult, seconds: dict[str, float]
+        self,
+        photo: Photo,
+        keypoints: Mapping[Channel, int],
+        result: SearchResult,
+        seconds: dict[str, float],
     ) -> Recognition:
         matches = self._accepted(photo, result)
-        no_match = None if matches else _no_match(photo, query.local, result)
+        no_match = None if matches else _no_match(photo, keypoints[Channel.ORB], result)
         return Recognition(
             matches,
             no_match,
             result.gallery_version,
             result.candidates,
             result.shortlist,
+            keypoints,
             seconds,
         )
 
@@ -185,10 +191,10 @@ def _unexplained(local: LocalFeatures, matches: Sequence[Match]) -> float:
     return float(1 - explained.mean()) if len(local) else 0.0
 
 
-def _no_match(photo: Photo, local: LocalFeatures, result: SearchResult) -> NoMatch:
+def _no_match(photo: Photo, keypoints: int, result: SearchResult) -> NoMatch:
     if result.references == 0:
         return NoMatch.NOTHING_REGISTERED
-    if len(local) < MIN_QUERY_KEYPOINTS or min(photo.pixels.shape[:2]) < MIN_QUERY_SIDE:
+    if keypoints < MIN_QUERY_KEYPOINTS or min(photo.pixels.shape[:2]) < MIN_QUERY_SIDE:
         return NoMatch.IMAGE_TOO_POOR
     if not result.candidates:
         return NoMatch.NOTHING_SIMILAR

@@ -77,8 +77,7 @@ def verify(query: LocalFeatures, reference: LocalFeatures) -> Geometry | None:
     sample = consistent(query, reference) if len(query) >= MIN_INLIERS else ()
     if len(sample) < MIN_INLIERS:
         return None
-    frame = _frame(query.aspect)
-    source, target = reference.points * FRAME, query.points * frame
+    source, target = reference.points * FRAME, query.pixels(FRAME)
     geometry = None
     for estimate in (_homography, _affinity):
         transform = estimate(source[sample], target[sample])
@@ -112,7 +111,7 @@ def _affinity(source: Floats, target: Floats) -> Transform | None:
 def _geometry(
     transform: Transform, query: LocalFeatures, reference: LocalFeatures
 ) -> Geometry | None:
-    frame = _frame(query.aspect)
+    frame = query.frame(FRAME)
     source, target = reference.points * FRAME, query.points * frame
     reprojected = cv2.perspectiveTransform(source[None], transform)[0]
     inlier = np.linalg.norm(reprojected - target, axis=1) < REPROJECTION_PIXELS
@@ -157,11 +156,6 @@ def one_to_one(query: Ints, place: Ints, weights: Floats) -> npt.NDArray[np.intp
     order = order[np.sort(by_place)]
     _, by_query = np.unique(query[order], return_index=True)
     return np.asarray(order[np.sort(by_query)][:MAX_CORRESPONDENCES])
-
-
-def _frame(aspect: float) -> Floats:
-    size = (FRAME, FRAME / aspect) if aspect >= 1 else (FRAME * aspect, FRAME)
-    return np.array(size, np.float32)
 
 
 def _distinct(points: Floats) -> int:

@@ -84,14 +84,14 @@ class Scanner(Services):
         self._recogniser = ShardedRecogniser(Recogniser(bundle), searches)
         self._recognise.set_max_batch_size(settings.batch_size)
         self._recognise.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)
-        blobs, features = BlobStore.from_url(backends.blob_url), FeatureExtractor(bundle)
+        blobs = BlobStore.from_url(backends.blob_url)
         scanning = Scanning(self._recognise)
         super().__init__(
             Authenticator(store, backends.operator_key),
             store,
-            Registrar(store, blobs, features),
+            Registrar(store, blobs, FeatureExtractor(bundle)),
             scanning,
-            Explainer(scanning, store, blobs, features, bundle.calibration),
+            Explainer(scanning, store, blobs, bundle.calibration),
             Assessor(bundle, searches),
             bundle.version,
         )

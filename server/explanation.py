@@ -10,7 +10,6 @@ from indexing.decision import Calibration, NoMatch
 from indexing.errors import ReferenceNotFound
 from indexing.explanation import Judge, Judgement, Verdict
 from indexing.explanation_picture import draw_explanation
-from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore
 from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE
@@ -61,13 +60,11 @@ class Explainer:
         scanning: Scanning,
         store: GalleryStore,
         blobs: BlobStore,
-        features: FeatureExtractor,
         calibration: Calibration,
     ) -> None:
         self._scanning = scanning
         self._store = store
         self._blobs = blobs
-        self._features = features
         self._calibration = calibration
 
     async def explain(self, publisher: Publisher, question: Question) -> Explained:
@@ -85,10 +82,9 @@ class Explainer:
         judge = Judge(self._calibration, publisher.false_accept_budget)
         judgements = judge.judge(found.candidates, found.matches)
         wanted = judgements[: question.count] if asked is None else [_of(asked, judgements)]
-        photo, _ = await asyncio.to_thread(decode, question.image, WORKING_SIDE)
-        counts = await asyncio.to_thread(self._count_keypoints, photo, wanted)
+        counts = [found.keypoints[each.channel] if each.channel else 0 for each in wanted]
         pictures = await asyncio.gather(
-            *(self._picture(publisher.id, photo, judgement) for judgement in wanted)
+            *(self._picture(publisher.id, scan.pixels, judgement) for judgement in wanted)
         )
         explanations = tuple(map(Explanation, wanted, counts, pictures))
         return Explained(explanations, found.no_match, found.gallery_version, scan.size)
@@ -101,15 +97,6 @@ class Explainer:
             # It was deleted since the photo was scanned.
             return b""
         return await asyncio.to_thread(_drawn, photo, image, judgement)
-
-    def _count_keypoints(self, photo: Pixels, judgements: Sequence[Judgement]) -> list[int]:
-        channels = [judgement.channel for judgement in judgements]
-        counts = {
-            channel: len(self._features.query(photo, channel))
-            for channel in set(channels)
-            if channel
-        }
-        return [counts[channel] if channel else 0 for channel in channels]
 
 
 def _of(reference: Reference, judgements: Sequence[Judgement]) -> Judgement:

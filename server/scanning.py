@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from indexing.errors import ImageLinkError
-from indexing.image import decode
+from indexing.image import Pixels, decode
 from indexing.placement import shard_of
 from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
 from indexing.reference import Publisher
@@ -18,9 +18,10 @@ Outcome = Recognition | ImageLinkError
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A recognised photo and its size, (width, height) in pixels."""
+    """A recognised photo: as it was looked at, RGB uint8, and its (width, height) in pixels."""
 
     recognition: Recognition
+    pixels: Pixels
     size: tuple[int, int]
 
 
@@ -40,7 +41,8 @@ class Scanning:
         )
         if isinstance(outcome, ImageLinkError):
             raise outcome
-        return Scan(replace(outcome, seconds={"decode": decoded, **outcome.seconds}), size)
+        recognition = replace(outcome, seconds={"decode": decoded, **outcome.seconds})
+        return Scan(recognition, pixels, size)
 
 
 class ShardedRecogniser:
