@@ -34,7 +34,7 @@ from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
 from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET
 from indexing.shard import IndexedReference, Query, SearchResult, Shard
-from server.registration import MIN_REFERENCE_SIDE
+from server.registration import decode_reference
 
 PUBLISHER = "benchmark"
 IN_FLIGHT = 8
@@ -178,9 +178,7 @@ class LocalGallery:
 
     def _index(self, path: Path) -> IndexedReference | None:
         try:
-            pixels, (width, height) = decode(path.read_bytes(), WORKING_SIDE)
-            if min(width, height) < MIN_REFERENCE_SIDE:
-                raise ImageTooSmall(width=width, height=height, limit=MIN_REFERENCE_SIDE)
+            pixels, _ = decode_reference(path.read_bytes())
             return IndexedReference(str(path), "", {}, (self._features.reference(pixels),))
         except (ImageLinkError, OSError) as error:
             self.skipped[_reason(error)] += 1

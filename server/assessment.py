@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 import structlog
 
 from indexing.bundle import Bundle
-from indexing.errors import ImageLinkError, ImageTooSmall, Overloaded
+from indexing.errors import ImageLinkError, Overloaded
 from indexing.explanation import Judge, Judgement
 from indexing.features import FeatureExtractor
 from indexing.forecast import Forecast, Sighting, Subject, duplicates, forecast, sighted
 from indexing.gallery_records import Written
-from indexing.image import Pixels, decode
-from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
+from indexing.image import Pixels
+from indexing.recognition import Photo, Recogniser, Recognition
 from indexing.reference import Publisher
 from indexing.shard import IndexedReference, Query, SearchResult, Shard
 from indexing.viewing import Viewing, planned_views
-from server.registration import MIN_REFERENCE_SIDE
+from server.registration import decode_reference
 from server.scanning import ShardedRecogniser, ShardSearch
 
 # Views go through in twos, so that scans get their turns in between.
@@ -118,10 +118,8 @@ class Assessor:
             self._waiting -= 1
 
     def _subject(self, image: bytes) -> Subject:
-        pixels, (width, height) = decode(image, WORKING_SIDE)
-        if min(width, height) < MIN_REFERENCE_SIDE:
-            raise ImageTooSmall(width=width, height=height, limit=MIN_REFERENCE_SIDE)
-        return Subject(pixels, (width, height), self._features.reference(pixels))
+        pixels, size = decode_reference(image)
+        return Subject(pixels, size, self._features.reference(pixels))
 
     async def _judge_clean(self, case: _Case) -> tuple[list[Judgement], int]:
         """What the gallery makes of the picture itself without it, and the gallery's version."""

@@ -13,7 +13,7 @@ from indexing.errors import DatabaseUnavailable, ImageLinkError, ImageTooSmall
 from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
 from indexing.gallery import GalleryStore
 from indexing.gallery_records import ImageFeatures, NewReference, Written
-from indexing.image import decode
+from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE
 from indexing.reference import ReferenceImage
 
@@ -40,6 +40,17 @@ class Registration:
         return digest.digest()
 
 
+def decode_reference(data: bytes) -> tuple[Pixels, tuple[int, int]]:
+    """Decodes a reference's image as ``decode`` does, to at most 640 pixels.
+
+    Raises the errors of ``decode``, and ImageTooSmall.
+    """
+    pixels, (width, height) = decode(data, WORKING_SIDE)
+    if min(width, height) < MIN_REFERENCE_SIDE:
+        raise ImageTooSmall(width=width, height=height, limit=MIN_REFERENCE_SIDE)
+    return pixels, (width, height)
+
+
 class Registrar:
     """Registers and deletes references in the database and the blob store."""
 
@@ -52,7 +63,7 @@ class Registrar:
         """Registers a reference with its image, or answers what an equal request did before.
 
         The image is stored before the row that makes it count, so that no row lacks its image.
-        Raises the errors of ``decode`` and of ``GalleryStore.register``, ImageTooSmall and
+        Raises the errors of ``decode_reference`` and of ``GalleryStore.register``, and
         ImageTooPlain.
         """
         fingerprint = asked.fingerprint()
@@ -99,9 +110,7 @@ class Registrar:
         return count
 
     def _prepared(self, data: bytes) -> tuple[ReferenceImage, ImageFeatures]:
-        pixels, (width, height) = decode(data, WORKING_SIDE)
-        if min(width, height) < MIN_REFERENCE_SIDE:
-            raise ImageTooSmall(width=width, height=height, limit=MIN_REFERENCE_SIDE)
+        pixels, (width, height) = decode_reference(data)
         found = self._features.reference(pixels)
         image = ReferenceImage(str(uuid.uuid4()), width, height, hashlib.sha256(data).digest())
         features = ImageFeatures(
