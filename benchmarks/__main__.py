@@ -23,6 +23,16 @@ from training.datasets import DatasetError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
+Datasets = Annotated[
+    list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
+]
+Distractors = Annotated[
+    list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
+]
+PhotoLimit = Annotated[
+    int | None, typer.Option(min=1, help="Only so many photos of each dataset, at random.")
+]
+Output = Annotated[Path, typer.Option(help="The JSON file to write.")]
 Bundle = Annotated[Path, typer.Option(envvar="IMAGELINK_BUNDLE", help="Folder of a model bundle.")]
 
 
@@ -33,13 +43,9 @@ def benchmarks() -> None:
 
 @app.command()
 def recognition(
-    dataset: Annotated[
-        list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
-    ],
-    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    distractors: Annotated[
-        list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
-    ] = None,
+    dataset: Datasets,
+    output: Output,
+    distractors: Distractors = None,
     bundle: Bundle = DEFAULT_BUNDLE,
     grpc: Annotated[
         str | None, typer.Option(metavar="TARGET", help="Scan through this live server instead.")
@@ -94,13 +100,11 @@ def recognition(
 
 @app.command()
 def candidates(
-    dataset: Annotated[
-        list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
-    ],
+    dataset: Datasets,
     distractors: Annotated[
         list[Path], typer.Option(help="A folder of pictures to fill the galleries with.")
     ],
-    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    output: Output,
     sizes: Annotated[
         list[int] | None,
         typer.Option(help="A gallery's size; 1000, 5000, 20000 and 100000 if none is given."),
@@ -124,13 +128,9 @@ def candidates(
 
 @app.command()
 def forecast(
-    dataset: Annotated[
-        list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
-    ],
-    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    distractors: Annotated[
-        list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
-    ] = None,
+    dataset: Datasets,
+    output: Output,
+    distractors: Distractors = None,
     references: Annotated[
         int | None, typer.Option(min=1, help="Only so many of each dataset, at random.")
     ] = None,
@@ -163,16 +163,10 @@ def demo(
 
 @app.command()
 def text(
-    dataset: Annotated[
-        list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
-    ],
-    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    distractors: Annotated[
-        list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
-    ] = None,
-    queries: Annotated[
-        int | None, typer.Option(min=1, help="Only so many photos of each dataset, at random.")
-    ] = None,
+    dataset: Datasets,
+    output: Output,
+    distractors: Distractors = None,
+    queries: PhotoLimit = None,
     bundle: Bundle = DEFAULT_BUNDLE,
 ) -> None:
     """Read the words on references and photos, and measure whether they would help."""
@@ -182,19 +176,13 @@ def text(
 
 @app.command()
 def baselines(
-    dataset: Annotated[
-        list[Path], typer.Option(help="A folder with references/, queries/ and pairs.csv.")
-    ],
-    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    distractors: Annotated[
-        list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
-    ] = None,
+    dataset: Datasets,
+    output: Output,
+    distractors: Distractors = None,
     plot: Annotated[
         Path | None, typer.Option(help="A PNG file for what is found among the K nearest.")
     ] = None,
-    queries: Annotated[
-        int | None, typer.Option(min=1, help="Only so many photos of each dataset, at random.")
-    ] = None,
+    queries: PhotoLimit = None,
     exhaustive_gallery: Annotated[
         int,
         typer.Option(min=0, help="Distractors that photos are matched with one by one, at random."),
@@ -215,10 +203,8 @@ def stress(
     pictures: Annotated[
         list[Path], typer.Option(help="A folder of pictures to register and to render photos of.")
     ],
-    output: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    distractors: Annotated[
-        list[Path] | None, typer.Option(help="A folder of further pictures for the gallery.")
-    ] = None,
+    output: Output,
+    distractors: Distractors = None,
     plot: Annotated[Path | None, typer.Option(help="A PNG file for the curves.")] = None,
     pictures_count: Annotated[
         int, typer.Option(min=1, help="How many pictures to render photos of, at random.")

@@ -4,10 +4,9 @@ They are those of the talk that ImageLink comes from: global descriptors (mean R
 features matched with every reference, and the parts of the pipeline each by itself.
 """
 
-import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,9 +23,10 @@ from benchmarks.descriptors import DESCRIPTORS, Descriptor, Floats
 from benchmarks.errors import BenchmarkError
 from benchmarks.exhaustive import LOCAL_METHODS, ExhaustiveGallery, LocalMethod
 from benchmarks.galleries import LocalGallery, side_by_side
+from benchmarks.json_file import write_json
 from benchmarks.metrics import SHORTLIST_SIZES, Answer
 from benchmarks.plots import RankCurve, plot_ranks
-from benchmarks.recognition import Queries, read_queries
+from benchmarks.queries import SEED, apart_from, own_references, read_queries, sampled
 from benchmarks.tables import print_gallery
 from indexing.bundle import Bundle, load_bundle
 from indexing.descriptor_index import DescriptorIndex
@@ -38,7 +38,6 @@ from indexing.recognition import WORKING_SIDE
 from indexing.voting import vote
 from training.datasets import Pair, find_pictures, read_picture
 
-SEED = 2024
 # Those of the talk's slide.
 TOP_K = (4, 10, 11, 55, 221)
 PIPELINE = "full pipeline"
@@ -129,11 +128,12 @@ def run(plan: Plan) -> None:
     queries = read_queries(plan.datasets)
     asked = {name: _drawn(name, each.pairs, plan.queries) for name, each in queries.items()}
     bundle = load_bundle(plan.bundle)
-    own, others = _references(queries, plan.distractors)
+    own = own_references(queries)
+    others = apart_from(find_pictures(plan.distractors), own)
     gallery = LocalGallery(bundle, [*own, *others])
     print_gallery(console, gallery)
     own, others = ([p for p in paths if p in gallery] for paths in (own, others))
-    methods = _methods(bundle, own, others, plan.exhaustive_gallery)
+    methods = _methods(bundle, gallery, own, others, plan.exhaustive_gallery)
     datasets = {name: _measured(name, pairs, methods, gallery) for name, pairs in asked.items()}
     report = Report(
         bundle=bundle.version,
@@ -143,8 +143,7 @@ def run(plan: Plan) -> None:
         photos={name: len(pairs) for name, pairs in asked.items()},
         datasets=datasets,
     )
-    plan.output.parent.mkdir(parents=True, exist_ok=True)
-    plan.output.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    write_json(plan.output, report)
     _print_report(report)
     if plan.plot is not None:
         plot_ranks(_curves(report), plan.plot)
@@ -163,37 +162,28 @@ def _drawn(name: str, pairs: Sequence[Pair], count: int | None) -> list[Pair]:
     answered = [pair for pair in pairs if pair.references]
     if not answered:
         raise BenchmarkError(f"No photo of the dataset '{name}' shows a reference.")
-    order = np.random.default_rng(SEED).permutation(len(answered))[:count]
-    return [answered[number] for number in sorted(order.tolist())]
-
-
-def _references(
-    queries: Mapping[str, Queries], distractors: Sequence[Path]
-) -> tuple[list[Path], list[Path]]:
-    """The references of the datasets, and the distractors that are none of them, each once."""
-    listed = [path for each in queries.values() for path in each.references]
-    named = [path for each in queries.values() for pair in each.pairs for path in pair.references]
-    own = list(dict.fromkeys(listed + named))
-    files = {path.resolve() for path in own}
-    others = {path.resolve(): path for path in find_pictures(distractors)}
-    return own, [path for file, path in others.items() if file not in files]
+    return sampled(answered, count)
 
 
 # The methods
 
 
 def _methods(
-    bundle: Bundle, own: Sequence[Path], others: Sequence[Path], exhaustive_gallery: int
+    bundle: Bundle,
+    gallery: LocalGallery,
+    own: Sequence[Path],
+    others: Sequence[Path],
+    exhaustive_gallery: int,
 ) -> list[Method]:
     """All methods but the pipeline, the exhaustive ones last."""
     if not own:
         raise BenchmarkError("No reference of the datasets can be registered.")
     # In random order, so that no method gains by the order in which it lists equals.
     rng = np.random.default_rng(SEED)
-    gallery = shuffled([*own, *others], rng)
+    registered = shuffled([*own, *others], rng)
     part = shuffled([*own, *shuffled(others, rng)[:exhaustive_gallery]], rng)
     return [
-        *_described_methods(bundle, gallery),
+        *_described_methods(bundle, gallery, registered),
         *(_exhaustive_method(local, part) for local in LOCAL_METHODS),
     ]
 
@@ -203,31 +193,30 @@ def shuffled(paths: Sequence[Path], rng: np.random.Generator) -> tuple[Path, ...
     return tuple(paths[number] for number in rng.permutation(len(paths)))
 
 
-def _described_methods(bundle: Bundle, gallery: tuple[Path, ...]) -> list[Method]:
+def _described_methods(
+    bundle: Bundle, gallery: LocalGallery, registered: tuple[Path, ...]
+) -> list[Method]:
     extractor = FeatureExtractor(bundle)
-    describe = partial(_described, extractor)
-    described = list(side_by_side(describe, gallery, "Describing the gallery", os.cpu_count() or 1))
-    features = [each for _, each in described]
+    threads = os.cpu_count() or 1
+    described = side_by_side(_described, registered, "Describing the gallery", threads)
+    features = [gallery.features(path) for path in registered]
     embedding = Descriptor(
         "embedding alone", partial(_embedded, bundle.embedder), _cosine_distances
     )
-    vectors = [np.stack(column) for column in zip(*(each for each, _ in described), strict=True)]
+    vectors = [np.stack(column) for column in zip(*described, strict=True)]
     vectors.append(np.concatenate([each.embedding.vectors for each in features]))
     return [
         *(
-            Method(kind.name, gallery, kind.describe, partial(_nearest, kind, each))
+            Method(kind.name, registered, kind.describe, partial(_nearest, kind, each))
             for kind, each in zip((*DESCRIPTORS, embedding), vectors, strict=True)
         ),
-        *(_votes_method(channel, bundle, extractor, gallery, features) for channel in Channel),
+        *(_votes_method(channel, bundle, extractor, registered, features) for channel in Channel),
     ]
 
 
-def _described(
-    extractor: FeatureExtractor, path: Path
-) -> tuple[tuple[Floats, ...], ReferenceFeatures]:
+def _described(path: Path) -> tuple[Floats, ...]:
     pixels = read_picture(path, WORKING_SIDE)
-    descriptions = tuple(descriptor.describe(pixels) for descriptor in DESCRIPTORS)
-    return descriptions, extractor.reference(pixels)
+    return tuple(descriptor.describe(pixels) for descriptor in DESCRIPTORS)
 
 
 def _nearest(descriptor: Descriptor, vectors: Floats, vector: Floats) -> list[int]:

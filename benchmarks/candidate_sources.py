@@ -18,7 +18,7 @@ from indexing.descriptor_index import LISTS_PROBED, NEIGHBOURS, DescriptorIndex,
 from indexing.embedding import Embeddings
 from indexing.features import QUERY_KEYPOINTS
 from indexing.image import Pixels, scaled
-from indexing.keypoints import Channel, LocalFeatures, OrbExtractor, SiftExtractor
+from indexing.keypoints import Channel, LocalFeatures, OrbExtractor, SiftExtractor, joined
 from indexing.shard import IndexedReference
 from indexing.verification import one_to_one, verify
 from indexing.voting import Floats, Ints, Votes, vote
@@ -310,13 +310,8 @@ def _extract(
     # Of the photo as it is looked at: its middle holds no finer detail than the whole.
     middle = _middle(scaled(picture, extraction.side))
     inner = extractor.extract(middle, extraction.descriptors)
-    return LocalFeatures(
-        np.concatenate([whole.points, (1 - CENTRE) / 2 + CENTRE * inner.points], dtype=np.float32),
-        np.concatenate([whole.scales, CENTRE * inner.scales], dtype=np.float32),
-        np.concatenate([whole.angles, inner.angles]),
-        np.concatenate([whole.descriptors, inner.descriptors]),
-        whole.aspect,
-    )
+    points, scales = (1 - CENTRE) / 2 + CENTRE * inner.points, CENTRE * inner.scales
+    return joined([whole, replace(inner, points=points, scales=scales)])
 
 
 def _geometry_bytes(local: LocalFeatures) -> int:

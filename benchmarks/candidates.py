@@ -4,7 +4,6 @@ Nothing is decided here, only listed: the recall of shortlists by embeddings, by
 channel and by their unions, and what each costs in time and memory.
 """
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,10 +32,12 @@ from benchmarks.candidate_sources import (
     vote_sources,
 )
 from benchmarks.errors import BenchmarkError
-from benchmarks.filling import filled, find_sources, use_one_thread
+from benchmarks.filling import filled, find_sources
 from benchmarks.galleries import side_by_side
+from benchmarks.json_file import write_json
 from benchmarks.metrics import SHORTLIST_SIZES
-from benchmarks.recognition import Queries, read_queries
+from benchmarks.queries import own_references, read_queries, sampled
+from benchmarks.threads import use_one_thread
 from indexing.bundle import Bundle, load_bundle
 from indexing.errors import ImageTooPlain
 from indexing.features import FeatureExtractor
@@ -45,7 +46,7 @@ from indexing.keypoints import Channel
 from indexing.recognition import WORKING_SIDE
 from indexing.shard import IndexedReference
 from indexing.views import ViewConditions, clutter, render_view
-from training.datasets import read_picture
+from training.datasets import AnsweredQueries, read_picture
 
 SEED = 1
 VIEWS = "rendered views"
@@ -128,7 +129,7 @@ def run(plan: Plan) -> None:
     """
     use_one_thread()
     queries = read_queries(plan.datasets)
-    own = list(dict.fromkeys(path for each in queries.values() for path in _references(each)))
+    own = own_references(queries)
     bundle = load_bundle(plan.bundle)
     references = _indexed(bundle, own)
     wanted = [size - len(references) for size in sorted(set(plan.sizes))]
@@ -150,17 +151,10 @@ def run(plan: Plan) -> None:
         measured = _measured(gallery, sources, photos)
         report["galleries"][str(len(gallery))] = measured
         console.print(*_tables(len(gallery), measured))
-        plan.output.parent.mkdir(parents=True, exist_ok=True)
-        plan.output.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+        write_json(plan.output, report)
 
 
 # What is asked, and where
-
-
-def _references(queries: Queries) -> Iterator[Path]:
-    """Every reference, also those that only ``pairs.csv`` names."""
-    yield from queries.references
-    yield from (name for pair in queries.pairs for name in pair.references)
 
 
 def _indexed(bundle: Bundle, paths: Sequence[Path]) -> list[IndexedReference]:
@@ -177,7 +171,7 @@ def _indexed(bundle: Bundle, paths: Sequence[Path]) -> list[IndexedReference]:
     return [reference for reference in found if reference]
 
 
-def _photos(queries: Mapping[str, Queries], count: int | None) -> list[Asking]:
+def _photos(queries: Mapping[str, AnsweredQueries], count: int | None) -> list[Asking]:
     """The photos with an answer, or a seeded sample of them in their order."""
     photos = [
         (name, pair.query, [str(path) for path in dict.fromkeys(pair.references)])
@@ -185,8 +179,7 @@ def _photos(queries: Mapping[str, Queries], count: int | None) -> list[Asking]:
         for pair in each.pairs
         if pair.references
     ]
-    chosen = np.random.default_rng(SEED).permutation(len(photos))[:count]
-    return [photos[number] for number in sorted(chosen.tolist())]
+    return sampled(photos, count, SEED)
 
 
 def _views(references: Sequence[Path], count: int) -> list[Asking]:

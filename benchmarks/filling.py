@@ -17,16 +17,15 @@ from tempfile import NamedTemporaryFile
 from typing import Any, overload
 
 import cv2
-import faiss
 import numpy as np
 import numpy.typing as npt
 import platformdirs
-import torch
 from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.threads import use_one_thread
 from indexing.bundle import load_bundle
 from indexing.embedding import Embeddings
 from indexing.errors import ImageTooPlain
@@ -265,13 +264,6 @@ def _compute(bundle: Path, fillers: Fillers, files: dict[int, Path], block: int)
             task.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def use_one_thread() -> None:
-    """Keeps OpenCV, FAISS and PyTorch in this process to one thread each."""
-    cv2.setNumThreads(1)
-    faiss.omp_set_num_threads(1)
-    torch.set_num_threads(1)
 
 
 def _write_block(bundle: Path, fillers: Fillers, first: int, count: int, file: Path) -> None:

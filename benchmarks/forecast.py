@@ -5,7 +5,6 @@ are scanned. Of interest is the rank correlation of the two over the references.
 """
 
 import asyncio
-import json
 import os
 import time
 from collections import defaultdict
@@ -16,10 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypedDict
 
-import cv2
-import faiss
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -28,6 +24,9 @@ from scipy.stats import spearmanr
 from benchmarks.errors import BenchmarkError
 from benchmarks.galleries import side_by_side
 from benchmarks.intervals import Doubles, Interval, bootstrap_interval
+from benchmarks.json_file import write_json
+from benchmarks.queries import sampled
+from benchmarks.threads import use_one_thread
 from indexing.bundle import Bundle, load_bundle
 from indexing.errors import ImageLinkError
 from indexing.explanation import Judge, Verdict
@@ -41,7 +40,6 @@ from server.assessment import Assessor
 from training.datasets import AnsweredQueries, find_pictures, read_dataset
 
 PUBLISHER = Publisher("benchmark", "", False, DEFAULT_FALSE_ACCEPT_BUDGET, 1, datetime.now(tz=UTC))
-SEED = 2024
 FEWEST = 3
 
 console = Console(highlight=False)
@@ -124,8 +122,7 @@ def run(
     report = {name: result(each) for name, each in samples.items()}
     if len(samples) > 1:
         report["all"] = result([sample for each in samples.values() for sample in each])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(output, report)
     for name, each in report.items():
         _print(name, each)
 
@@ -139,8 +136,7 @@ def _samples(
         for path in pair.references:
             photos[path].append(pair.query)
     shown = [path for path in photos if path in gallery]
-    order = np.random.default_rng(SEED).permutation(len(shown))[:most]
-    chosen = [shown[number] for number in sorted(order.tolist())]
+    chosen = sampled(shown, most)
     return [gallery.sample(path, photos[path]) for path in track(chosen, f"Forecasting {name}")]
 
 
@@ -187,9 +183,7 @@ class _Gallery:
     """A gallery in this process, whose references are assessed as a server would."""
 
     def __init__(self, bundle: Bundle, references: Sequence[Path]) -> None:
-        cv2.setNumThreads(1)
-        faiss.omp_set_num_threads(1)
-        torch.set_num_threads(1)
+        use_one_thread()
         self._features = FeatureExtractor(bundle)
         self._recogniser = Recogniser(bundle)
         self._judge = Judge(bundle.calibration, PUBLISHER.false_accept_budget)

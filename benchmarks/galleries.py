@@ -16,20 +16,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import cv2
-import faiss
 import numpy as np
-import torch
 from imagelink import Client, InvalidArgument, Match, Role
 from PIL import Image
 from rich.progress import track
 
 from benchmarks.metrics import Answer, Found, Quad, Verified, accepted_first
+from benchmarks.threads import use_one_thread
 from indexing import decision
 from indexing.bundle import Bundle
 from indexing.decision import Calibration, Candidate
 from indexing.errors import ImageLinkError, ImageTooPlain, ImageTooSmall
-from indexing.features import FeatureExtractor
+from indexing.features import FeatureExtractor, ReferenceFeatures
 from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
 from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET
@@ -89,9 +87,7 @@ class LocalGallery:
         references: Sequence[Path],
         filling: Sequence[IndexedReference] = (),
     ) -> None:
-        cv2.setNumThreads(1)
-        faiss.omp_set_num_threads(1)
-        torch.set_num_threads(1)
+        use_one_thread()
         self.skipped: Counter[str] = Counter()
         self._features = FeatureExtractor(bundle)
         self._recogniser = Recogniser(bundle)
@@ -116,6 +112,10 @@ class LocalGallery:
 
     def __contains__(self, reference: object) -> bool:
         return reference in self._indexed
+
+    def features(self, reference: Path) -> ReferenceFeatures:
+        """The features of a reference that is in the gallery."""
+        return self._indexed[reference].images[0]
 
     def scan(self, photo: Path) -> Answer:
         """Recognises the references in a photo, by the library's own pipeline."""

@@ -132,6 +132,13 @@ class Rates(TypedDict):
     intervals: dict[str, Interval]
 
 
+def corner_error(found: Quad, true: Quad) -> float:
+    """The mean distance of corners, [4, 2], as a share of the geometric mean of the true sides."""
+    sides = np.linalg.norm(true - np.roll(true, -1, axis=0), axis=1)
+    distances = np.linalg.norm(found - true, axis=1)
+    return float(distances.mean() / np.exp(np.log(sides).mean()))
+
+
 class Metrics(Rates):
     """A dataset's results, in all and by the sub-folders of its photos."""
 

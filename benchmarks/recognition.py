@@ -1,7 +1,5 @@
 """The recognition benchmark: datasets of photos with answers, scanned in one gallery of them all."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,26 +14,19 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.failures import find_failures, stranger_failures, write_page
 from benchmarks.filling import DEFAULT_CACHE, filled
 from benchmarks.galleries import Gallery, LocalGallery, remote_gallery
+from benchmarks.json_file import write_json
 from benchmarks.metrics import Answer, Covered, Outcome
+from benchmarks.queries import apart_from, own_references, read_queries
 from benchmarks.reliability import plot_reliability
 from benchmarks.rendered import Viewed, fair_strangers, held_out, scan_strangers, scan_views
 from benchmarks.report import Results, reported
 from indexing.bundle import load_bundle
-from training.datasets import Pair, find_pictures, read_dataset
+from training.datasets import AnsweredQueries, find_pictures
 
 HELD_OUT_SHARE = 0.1
 RELIABILITY_PLOT = "reliability.png"
 
 console = Console(highlight=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Queries:
-    """A dataset's folder, its references, and its photos with what they show."""
-
-    root: Path
-    references: tuple[Path, ...]
-    pairs: tuple[Pair, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +68,14 @@ def run(plan: Plan) -> None:
     Raises BenchmarkError, DatasetError, or the errors of the scanner.
     """
     queries = read_queries(plan.datasets)
-    own = _own_references(queries)
+    own = own_references(queries)
     distractors, strangers = _distractors_and_strangers(plan, own)
     with _opened(plan, own, distractors) as gallery:
         tables.print_gallery(console, gallery)
         results = _scan(gallery, queries, strangers, plan)
         failed = [*find_failures(results.photos), *stranger_failures(results.stranger_views)]
         report = reported(results)
-        plan.output.parent.mkdir(parents=True, exist_ok=True)
-        plan.output.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+        write_json(plan.output, report)
         tables.print_report(console, report)
         tables.print_failures(console, failed)
         if plan.failures is not None:
@@ -95,22 +85,7 @@ def run(plan: Plan) -> None:
         plot_reliability(report["calibration"], plan.plots / RELIABILITY_PLOT)
 
 
-def read_queries(folders: Sequence[Path]) -> dict[str, Queries]:
-    """The datasets by the names of their folders. Raises BenchmarkError or DatasetError."""
-    queries: dict[str, Queries] = {}
-    for folder in folders:
-        name = Path(os.path.abspath(folder)).name
-        if not folder.is_dir():
-            raise BenchmarkError(f"There is no dataset folder '{folder}'.")
-        if name in queries:
-            raise BenchmarkError(f"Two datasets have the name '{name}': rename one's folder.")
-        with console.status(f"Reading {name} …"):
-            dataset = read_dataset(folder)
-        queries[name] = Queries(dataset.root, dataset.references, dataset.pairs)
-    return queries
-
-
-def scan_all(gallery: Gallery, name: str, queries: Queries) -> list[Outcome]:
+def scan_all(gallery: Gallery, name: str, queries: AnsweredQueries) -> list[Outcome]:
     """Scans each photo, once more without what it shows, and once with a part of that hidden."""
     pairs = queries.pairs
     if pairs:
@@ -143,7 +118,7 @@ def _opened(
 
 
 def _scan(
-    gallery: Gallery, queries: Mapping[str, Queries], strangers: Sequence[Path], plan: Plan
+    gallery: Gallery, queries: Mapping[str, AnsweredQueries], strangers: Sequence[Path], plan: Plan
 ) -> Results:
     fair = fair_strangers(gallery, strangers)
     if plan.rendered and not fair.fair:
@@ -157,7 +132,7 @@ def _scan(
     )
 
 
-def _scan_views(gallery: Gallery, name: str, queries: Queries, each: int) -> list[Viewed]:
+def _scan_views(gallery: Gallery, name: str, queries: AnsweredQueries, each: int) -> list[Viewed]:
     registered = [path for path in queries.references if path in gallery]
     return scan_views(gallery, name, registered, each)
 
@@ -188,27 +163,13 @@ def _group(photo: Path, queries: Path) -> str:
     return "/".join(photo.relative_to(queries).parts[:-1])
 
 
-def _own_references(queries: Mapping[str, Queries]) -> list[Path]:
-    """The references of all datasets, with those that only ``pairs.csv`` names."""
-    listed = (path for each in queries.values() for path in each.references)
-    named = (path for each in queries.values() for pair in each.pairs for path in pair.references)
-    return list(dict.fromkeys([*listed, *named]))
-
-
 def _distractors_and_strangers(plan: Plan, own: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The distractors without the datasets' own references, and the strangers apart from both."""
-    distractors = _without(find_pictures(plan.distractors), own)
+    distractors = apart_from(find_pictures(plan.distractors), own)
     if not plan.rendered:
         return distractors, []
     if not plan.strangers and not distractors:
         raise BenchmarkError("--rendered needs pictures from --strangers or --distractors.")
     given = find_pictures(plan.strangers)
     strangers = list(given) if plan.strangers else held_out(distractors, HELD_OUT_SHARE)
-    return _without(distractors, strangers), strangers
-
-
-def _without(pictures: Sequence[Path], excluded: Sequence[Path]) -> list[Path]:
-    """Each picture once, whatever links lead to it, but those excluded."""
-    files = {path.resolve() for path in excluded}
-    others = {path.resolve(): path for path in pictures}
-    return [path for file, path in others.items() if file not in files]
+    return apart_from(distractors, strangers), strangers

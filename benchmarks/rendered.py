@@ -15,14 +15,14 @@ import numpy as np
 
 from benchmarks.galleries import Gallery
 from benchmarks.intervals import Interval, Tally, exact_interval, interval, rate
-from benchmarks.metrics import Answer, Quad
+from benchmarks.metrics import Answer, Quad, corner_error
+from benchmarks.queries import SEED, sampled
 from indexing.errors import ImageLinkError
 from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE
 from indexing.views import View, ViewConditions, clutter, render_view
 from training.datasets import read_picture
 
-SEED = 2024
 CONDITIONS = ViewConditions(long_side=WORKING_SIDE)
 SURFACE = (WORKING_SIDE, WORKING_SIDE * 3 // 4)
 MOST_AROUND = 3
@@ -72,10 +72,7 @@ class Viewed:
         found = [f.quad for f in self.answer.found if f.reference == self.rendering.picture]
         if not found:
             return None
-        corners = found[0] * np.array(self.size) - 0.5
-        sides = np.linalg.norm(self.quad - np.roll(self.quad, -1, axis=0), axis=1)
-        distances = np.linalg.norm(corners - self.quad, axis=1)
-        return float(distances.mean() / np.exp(np.log(sides).mean()))
+        return corner_error(found[0] * np.array(self.size) - 0.5, self.quad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +173,7 @@ def _corner_error(errors: Sequence[float]) -> CornerError:
 def held_out(pictures: Sequence[Path], share: float) -> list[Path]:
     """A seeded share of pictures, at least one, to keep out of a gallery."""
     count = max(1, round(share * len(pictures)))
-    chosen = np.random.default_rng(SEED).permutation(len(pictures))[:count]
-    return [pictures[number] for number in sorted(chosen.tolist())]
+    return sampled(pictures, count)
 
 
 def fair_strangers(gallery: Gallery, pictures: Sequence[Path]) -> Strangers:

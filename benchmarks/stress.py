@@ -4,7 +4,6 @@ Photos are rendered, so that every condition is exact and the truth is known. A 
 against the same surface, from the same side and so on in all its photos; only one thing changes.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,15 +25,16 @@ from benchmarks.exact_views import ExactConditions, as_jpeg, render_exactly
 from benchmarks.exhaustive import LOCAL_METHODS, ExhaustiveGallery
 from benchmarks.galleries import LocalGallery
 from benchmarks.intervals import CONFIDENCE, Interval
-from benchmarks.metrics import Quad
+from benchmarks.json_file import write_json
+from benchmarks.metrics import Quad, corner_error
 from benchmarks.plots import Panel, RateCurve, plot_panels
+from benchmarks.queries import SEED, apart_from
 from benchmarks.tables import print_gallery
 from indexing.bundle import load_bundle
 from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE
 from training.datasets import find_pictures, read_picture
 
-SEED = 2024
 PICTURE_SIDE = 1600
 
 console = Console(highlight=False)
@@ -163,8 +163,7 @@ def run(plan: Plan) -> None:
         base=asdict(BASE),
         factors={name: _points(name, trials) for name in FACTORS},
     )
-    plan.output.parent.mkdir(parents=True, exist_ok=True)
-    plan.output.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    write_json(plan.output, report)
     console.print(_table(report))
     if plan.plot is not None:
         title = f"{len(subjects)} pictures in a gallery of {len(gallery)}: one condition at a time"
@@ -180,9 +179,7 @@ def _chosen(plan: Plan) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     if not pictures:
         raise BenchmarkError("There is no JPEG, PNG or WebP file in the folders of pictures.")
     chosen, rest = pictures[: plan.count], pictures[plan.count :]
-    files = {path.resolve() for path in chosen}
-    others = {path.resolve(): path for path in (*rest, *find_pictures(plan.distractors))}
-    apart = [path for file, path in others.items() if file not in files]
+    apart = apart_from([*rest, *find_pictures(plan.distractors)], chosen)
     return chosen, shuffled(apart, rng)[: plan.gallery_size - len(chosen)]
 
 
@@ -226,13 +223,6 @@ def _scanned(gallery: LocalGallery, shot: _Shot) -> Trial:
     quad = quads.get(shot.shows)
     error = None if quad is None else corner_error(quad * np.array(shot.size) - 0.5, shot.quad)
     return Trial({PIPELINE: quad is not None, **shot.found}, error)
-
-
-def corner_error(found: Quad, true: Quad) -> float:
-    """The mean distance of corners, [4, 2], as a share of the geometric mean of the true sides."""
-    sides = np.linalg.norm(true - np.roll(true, -1, axis=0), axis=1)
-    distances = np.linalg.norm(found - true, axis=1)
-    return float(distances.mean() / np.exp(np.log(sides).mean()))
 
 
 # The report

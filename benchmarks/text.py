@@ -4,7 +4,6 @@ The words of every reference and photo are read by an OCR library and compared; 
 ties that the pictures leave. Nothing of it is part of the pipeline.
 """
 
-import json
 import random
 import re
 import time
@@ -24,8 +23,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.galleries import LocalGallery
+from benchmarks.json_file import write_json
 from benchmarks.metrics import Answer
-from benchmarks.recognition import Queries, read_queries
+from benchmarks.queries import apart_from, own_references, read_queries
 from indexing.bundle import load_bundle
 from indexing.image import Pixels
 from indexing.recognition import WORKING_SIDE
@@ -191,7 +191,8 @@ def run(
     """
     reader = Reader()
     asked = read_queries(datasets)
-    pictures = _gallery_pictures(asked.values(), distractors)
+    own = own_references(asked)
+    pictures = [*own, *apart_from(find_pictures(distractors), own)]
     gallery = LocalGallery(load_bundle(bundle), pictures)
     index = TextIndex(_read_all(reader, pictures))
     measured = {}
@@ -200,8 +201,7 @@ def run(
         photos = [_read_photo(reader, index, gallery, pair) for pair in track(pairs, name)]
         measured[name] = measured_text(index, each.references, photos)
     report = Report(gallery_size=len(pictures), datasets=measured)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    write_json(output, report)
     console.print(_table(report))
 
 
@@ -289,17 +289,6 @@ def _missed(photos: Iterable[ReadPhoto]) -> list[tuple[ReadPhoto, Path]]:
         for path in photo.expected
         if path not in photo.answer.references
     ]
-
-
-def _gallery_pictures(queries: Iterable[Queries], distractors: Sequence[Path]) -> tuple[Path, ...]:
-    own = [
-        path
-        for each in queries
-        for path in (*each.references, *(shown for pair in each.pairs for shown in pair.references))
-    ]
-    files = {path.resolve() for path in own}
-    others = [path for path in find_pictures(distractors) if path.resolve() not in files]
-    return tuple(dict.fromkeys(own + others))
 
 
 def _read_all(reader: Reader, pictures: Sequence[Path]) -> dict[Path, Words]:

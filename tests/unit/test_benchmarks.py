@@ -14,9 +14,9 @@ from benchmarks.__main__ import app
 from benchmarks.failures import find_failures
 from benchmarks.metrics import Answer, Covered, Found, Outcome, accepted_first, measured
 from benchmarks.pictures import GREEN, annotated, contact_sheet, titled
-from benchmarks.recognition import Queries, scan_all
+from benchmarks.recognition import scan_all
 from indexing.image import Pixels
-from training.datasets import Pair
+from training.datasets import AnsweredQueries, Pair
 
 CAT, DOG, COW = Path("cat.jpg"), Path("dog.jpg"), Path("cow.jpg")
 QUAD = np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]], np.float32)
@@ -189,7 +189,7 @@ def test_photos_with_an_answer_are_scanned_again_without_it_and_covered(tmp_path
         cv2.imwrite(str(photo), np.full((60, 80, 3), 128, np.uint8))
     pairs = (Pair(photos[0], (CAT,)), Pair(photos[1], ()))
 
-    first, second = scan_all(gallery, "animals", Queries(tmp_path, (CAT, DOG), pairs))
+    first, second = scan_all(gallery, "animals", AnsweredQueries(tmp_path, (CAT, DOG), pairs))
 
     assert first.answer.references == (CAT, DOG)
     assert first.left_out is not None

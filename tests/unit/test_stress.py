@@ -16,6 +16,7 @@ from benchmarks.artwork import draw_collection
 from benchmarks.baselines import PIPELINE
 from benchmarks.exact_views import ExactConditions, as_jpeg, render_exactly
 from benchmarks.exhaustive import LOCAL_METHODS
+from benchmarks.metrics import corner_error
 from indexing.image import Pixels, decode, scaled
 from indexing.views import View, corners
 
@@ -148,9 +149,9 @@ def test_lower_quality_makes_smaller_files_of_the_same_photo(picture: Pixels) ->
 
 def test_the_corner_error_is_a_share_of_the_side() -> None:
     square = np.array([[0, 0], [100, 0], [100, 100], [0, 100]], np.float32)
-    assert stress.corner_error(square, square) == 0
-    assert stress.corner_error(square + np.float32([3, 4]), square) == pytest.approx(0.05)
-    assert stress.corner_error(2 * square + np.float32([6, 8]), 2 * square) == pytest.approx(0.05)
+    assert corner_error(square, square) == 0
+    assert corner_error(square + np.float32([3, 4]), square) == pytest.approx(0.05)
+    assert corner_error(2 * square + np.float32([6, 8]), 2 * square) == pytest.approx(0.05)
 
 
 def test_rates_have_the_interval_of_wilson() -> None:
