@@ -29,7 +29,7 @@ from benchmarks.plots import RankCurve, plot_ranks
 from benchmarks.queries import SEED, apart_from, own_references, read_queries, sampled
 from benchmarks.tables import print_gallery
 from indexing.bundle import Bundle, load_bundle
-from indexing.descriptor_index import DescriptorIndex
+from indexing.descriptor_index import DescriptorIndex, descriptor_ids
 from indexing.embedding import Embedder
 from indexing.features import FeatureExtractor, ReferenceFeatures
 from indexing.image import Pixels
@@ -241,8 +241,8 @@ def _votes_method(
 ) -> Method:
     local = [each.local[channel] for each in features]
     index = DescriptorIndex(channel, bundle.codebooks[channel].quantizers())
-    counts = np.array([len(each) for each in local])
-    index.add(np.arange(len(local)), counts, np.concatenate([each.descriptors for each in local]))
+    ids = descriptor_ids(np.arange(len(local)), np.cumsum([len(each) for each in local]))
+    index.add(ids, np.concatenate([each.descriptors for each in local]))
 
     def search(photo: LocalFeatures) -> list[int]:
         votes = vote(*index.search(photo.descriptors))

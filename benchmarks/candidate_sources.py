@@ -14,12 +14,18 @@ import faiss
 import numpy as np
 
 from indexing.bundle import Bundle
-from indexing.descriptor_index import LISTS_PROBED, NEIGHBOURS, DescriptorIndex, Index
+from indexing.descriptor_index import (
+    LISTS_PROBED,
+    NEIGHBOURS,
+    DescriptorIndex,
+    Index,
+    descriptor_ids,
+)
 from indexing.embedding import Embeddings
 from indexing.features import QUERY_KEYPOINTS
 from indexing.image import Pixels, scaled
 from indexing.keypoints import Channel, LocalFeatures, OrbExtractor, SiftExtractor, joined
-from indexing.shard import IndexedReference
+from indexing.segment import IndexedReference
 from indexing.verification import one_to_one, verify
 from indexing.voting import Floats, Ints, Votes, vote
 
@@ -155,8 +161,8 @@ class CandidateGallery:
         self._embeddings.add(np.concatenate([image.embedding.vectors for _, image in images]))
         for channel, index in self._descriptors.items():
             local = [image.local[channel] for _, image in images]
-            counts = np.array([len(each) for each in local])
-            index.add(rows, counts, np.concatenate([each.descriptors for each in local]))
+            ids = descriptor_ids(rows, np.cumsum([len(each) for each in local]))
+            index.add(ids, np.concatenate([each.descriptors for each in local]))
             self._local[channel] += local
 
     def shortlists(

@@ -44,7 +44,7 @@ from indexing.features import FeatureExtractor
 from indexing.image import Pixels
 from indexing.keypoints import Channel
 from indexing.recognition import WORKING_SIDE
-from indexing.shard import IndexedReference
+from indexing.segment import IndexedReference
 from indexing.views import ViewConditions, clutter, render_view
 from training.datasets import AnsweredQueries, read_picture
 

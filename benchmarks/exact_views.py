@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.metrics import Quad
 from indexing.image import Pixels
+from indexing.surfaces import to_bytes
 from indexing.views import (
     Doubles,
     Floats,
@@ -17,7 +18,6 @@ from indexing.views import (
     outline,
     paste,
     smeared,
-    to_bytes,
 )
 
 # From where the picture is seen, in halves of its diagonal.

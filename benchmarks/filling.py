@@ -14,11 +14,10 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, overload
+from typing import overload
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import platformdirs
 from rich.progress import track
 from safetensors import SafetensorError, safe_open
@@ -29,15 +28,14 @@ from benchmarks.threads import use_one_thread
 from indexing.bundle import load_bundle
 from indexing.embedding import Embeddings
 from indexing.errors import ImageTooPlain
-from indexing.features import FeatureExtractor, ReferenceFeatures
+from indexing.features import KEYPOINT_FIELDS, FeatureExtractor, ReferenceFeatures, Tensors
 from indexing.image import Pixels
 from indexing.keypoints import Channel, LocalFeatures
-from indexing.shard import IndexedReference
+from indexing.segment import IndexedReference
 from training.datasets import DatasetError, find_pictures, read_picture
 
 Size = tuple[int, int]
 Rectangle = tuple[int, int, int, int]
-Tensors = dict[str, npt.NDArray[Any]]
 
 DEFAULT_CACHE = platformdirs.user_cache_path("imagelink")
 # Part of the seed and of the cache's key: another number makes all variants anew.
@@ -48,8 +46,6 @@ PROBES = 4
 # A picture that cannot be registered gives its place to one whose number is this much higher.
 SPARE = 1_000_000_000
 ATTEMPTS = 20
-# What LocalFeatures has a row of for each keypoint.
-KEYPOINT_FIELDS = ("points", "scales", "angles", "descriptors")
 
 
 class Fillers:
@@ -98,7 +94,7 @@ def filled(
     """
     fillers = Fillers(sources)
     extractor = FeatureExtractor(load_bundle(bundle))
-    folder = cache / "fillers" / extractor.version / _key(fillers, extractor, block)
+    folder = cache / "fillers" / _key(fillers, extractor, block)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{number:06}.safetensors" for number in range(math.ceil(count / block))]
     missing = [number for number, file in enumerate(files) if not _whole(file)]
@@ -219,15 +215,17 @@ class _Filled(Sequence[IndexedReference]):
 
 
 def _key(fillers: Fillers, extractor: FeatureExtractor, block: int) -> str:
-    """A hash of all that the features of fillers depend on beside the bundle.
+    """A hash of all that the features of fillers depend on.
 
-    The sources' contents tell other folders apart, the features of a few fillers other code.
+    The sources' contents tell other folders apart, the features of a few fillers other code and
+    other models.
     """
     digest = hashlib.sha256(f"{RECIPE} {block}".encode())
     for source in fillers.sources:
         digest.update(_hash(source))
     for number in range(len(fillers.sources), len(fillers.sources) + PROBES):
         features = _features(fillers, extractor, number)
+        digest.update(features.embedding.vectors.tobytes())
         digest.update(features.thumbnail.tobytes())
         for channel, local in features.local.items():
             digest.update(channel.encode())

@@ -35,7 +35,9 @@ from indexing.forecast import MISSED_MARGIN, Forecast
 from indexing.image import decode
 from indexing.recognition import WORKING_SIDE, Photo, Recogniser
 from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET, Publisher
-from indexing.shard import IndexedReference, Query, SearchResult, Shard
+from indexing.search import Query, SearchResult
+from indexing.segment import IndexedReference
+from indexing.shard import Shard
 from server.assessment import Assessor
 from training.datasets import AnsweredQueries, find_pictures, read_dataset
 
@@ -187,7 +189,7 @@ class _Gallery:
         self._features = FeatureExtractor(bundle)
         self._recogniser = Recogniser(bundle)
         self._judge = Judge(bundle.calibration, PUBLISHER.false_accept_budget)
-        self._assessor = Assessor(bundle, [self._search])
+        self._assessor = Assessor(bundle, self._search)
         self._shard = Shard(bundle)
         self._runner = asyncio.Runner()
         indexed = side_by_side(self._index, references, "Building the gallery", os.cpu_count() or 1)
@@ -229,7 +231,9 @@ class _Gallery:
         """Whether a photo is recognised as a reference, and by which margin."""
         pixels, _ = decode(photo.read_bytes(), WORKING_SIDE)
         asked = Photo(PUBLISHER.id, pixels, PUBLISHER.false_accept_budget)
-        (found,) = self._runner.run(self._recogniser.recognise([asked], self._found))
+        (found,) = self._runner.get_loop().run_until_complete(
+            self._recogniser.recognise([asked], self._found)
+        )
         for judgement in self._judge.judge(found.candidates, found.matches):
             if judgement.reference == reference:
                 possible = judgement.verdict is not Verdict.IMPLAUSIBLE_QUAD

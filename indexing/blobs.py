@@ -1,5 +1,6 @@
 """The blob store: whole files by key, in a directory, in memory or in S3."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
@@ -8,9 +9,14 @@ import obstore
 from obstore.store import LocalStore, ObjectStore, from_url
 
 
+def images_prefix(publisher: str) -> str:
+    """Return what the keys of all of a publisher's images begin with."""
+    return f"images/{publisher}"
+
+
 def image_key(publisher: str, image_id: str) -> str:
-    """Return the key of a reference image: a publisher's lie under one prefix."""
-    return f"images/{publisher}/{image_id}"
+    """Return the key of a reference image."""
+    return f"{images_prefix(publisher)}/{image_id}"
 
 
 class BlobStore:
@@ -44,6 +50,13 @@ class BlobStore:
         """Return the bytes under ``key``. Raises FileNotFoundError."""
         result = await obstore.get_async(self._store, key)
         return bytes(await result.bytes_async())
+
+    async def keys(self, prefix: str) -> list[str]:
+        """Return all keys below a prefix, a path of whole parts."""
+        # In a thread, as a process that ends just after an asynchronous listing aborts.
+        return await asyncio.to_thread(
+            lambda: [blob["path"] for page in obstore.list(self._store, prefix) for blob in page]
+        )
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete what is under each of ``keys``; one that is not there is no error."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from indexing.appearance import Agreement
 from indexing.keypoints import Channel
-from indexing.verification import CHANCE_INLIER, Geometry, overlap
+from indexing.verification import Geometry, overlap
 
 # Two answers that share this much of the smaller quad are one thing seen as two references.
 SAME_PLACE = 0.3
@@ -23,38 +23,23 @@ SAME_PLACE = 0.3
 class Evidence:
     """What was measured between a photo and one reference image.
 
-    ``similarity`` is the cosine of the embeddings, ``vote_share`` the share of the photo's votes,
-    ``agreement`` how alike the two look where the geometry says (``appearance.agreement``).
+    ``similarity`` is the cosine of the embeddings, None where the photo's was not computed;
+    ``vote_share`` is the share of the photo's votes, ``agreement`` how alike the two look where the
+    geometry says (``appearance.agreement``).
     """
 
     channel: Channel
-    similarity: float
+    similarity: float | None
     vote_share: float
     geometry: Geometry
     agreement: Agreement
 
-    @property
-    def inlier_ratio(self) -> float:
-        """Inliers over all correspondences of the two images."""
-        return self.geometry.inliers / self.geometry.matches
-
-    @property
-    def significance(self) -> float:
-        """Minus the natural logarithm of how often chance would give as good a homography.
-
-        The number of false alarms of Moisan and Stival (2004). Unlike a count of inliers or of
-        votes it means the same in a gallery of three and of a million.
-        """
-        inliers, matches = self.geometry.inliers, self.geometry.matches
-        chances = _log_choose(matches, inliers) + _log_choose(inliers, SAMPLE)
-        return -(chances + (inliers - SAMPLE) * math.log(CHANCE_INLIER))
-
     def features(self) -> tuple[float, ...]:
         """The inputs of the logistic regression; their names are ``FEATURES``."""
         return (
-            math.log1p(max(self.significance, 0.0)),
+            math.log1p(max(self.geometry.significance, 0.0)),
             self.geometry.coverage,
-            self.inlier_ratio,
+            self.geometry.inlier_ratio,
             max(self.agreement.everywhere, 0.0),
             max(self.agreement.better_half, 0.0),
         )
@@ -68,12 +53,6 @@ FEATURES = (
     "agreement",
     "better_half_agreement",
 )
-# Correspondences that fix a homography.
-SAMPLE = 4
-
-
-def _log_choose(total: int, chosen: int) -> float:
-    return math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ gallery needs training and a gallery of three works as one of a million. A small
 lists: thousands of empty ones would cost it more than its descriptors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from indexing.image import Pixels
 from indexing.keypoints import Channel
@@ -17,9 +19,12 @@ from indexing.voting import PLACE_BITS, Floats, Ints
 
 # FAISS's binary and float indexes have the same methods but no common base.
 Index = Any
+Lists = npt.NDArray[np.uint16]
 
 NEIGHBOURS = 8
 LISTS_PROBED = {Channel.ORB: 4, Channel.SIFT: 6}
+# What an inverted list costs when it is empty: two vectors.
+LIST_BYTES = 48
 # Descriptors per list from which the next larger set of centroids is worth its lists.
 DESCRIPTORS_PER_LIST = 1000
 
@@ -51,17 +56,58 @@ class DescriptorIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def add(self, rows: Ints, counts: Ints, descriptors: Pixels) -> None:
-        """Adds images: ``counts[i]`` of the descriptors, uint8 [n, bytes], belong to ``rows[i]``."""
+    def add(self, ids: Ints, descriptors: Pixels) -> None:
+        """Adds descriptors, uint8 [n, bytes], under their ids."""
         self._grow(len(self) + len(descriptors))
-        places = np.arange(len(descriptors)) - np.repeat(np.cumsum(counts) - counts, counts)
-        ids = (np.repeat(rows, counts) << PLACE_BITS) | places
         self._index.add_with_ids(_values(self._channel, descriptors), ids)
 
-    def remove(self, row: int) -> None:
-        """Removes the descriptors of an image."""
-        first = row << PLACE_BITS
-        self._index.remove_ids(faiss.IDSelectorRange(first, first + (1 << PLACE_BITS)))
+    @property
+    def nbytes(self) -> int:
+        """Bytes of descriptors, ids and lists."""
+        each = int(self._index.code_size) + 8
+        return len(self) * each + int(self._index.nlist) * LIST_BYTES
+
+    @property
+    def level(self) -> int:
+        """Which of the codebook's sets of centroids is used."""
+        return self._level
+
+    def lists_of(self, rows: Ints, ends: Ints) -> Lists:
+        """The list that each descriptor is in, uint16 [m]: those of images one after the other.
+
+        ``rows`` are all images here, rising; ``ends`` is where the descriptors of each end.
+        """
+        found = np.zeros(ends[-1] if len(ends) else 0, np.uint16)
+        starts = ends - np.diff(ends, prepend=0)
+        for number in range(self._index.nlist):
+            ids = self._ids_in(number)
+            images = np.searchsorted(rows, ids >> PLACE_BITS)
+            found[starts[images] + (ids & ((1 << PLACE_BITS) - 1))] = number
+        return found
+
+    def fill(self, level: int, lists: Lists, ids: Ints, descriptors: Pixels) -> None:
+        """Fills an empty index with descriptors, uint8 [m, bytes], whose lists are known."""
+        self._level = level
+        self._index = _inverted_file(self._channel, self._quantizers[level])
+        order = np.argsort(lists, kind="stable")
+        numbers, starts = np.unique(lists[order], return_index=True)
+        ids, codes = ids[order], descriptors[order]
+        for number, start, end in zip(
+            numbers.tolist(), starts.tolist(), [*starts[1:].tolist(), len(ids)], strict=True
+        ):
+            self._index.invlists.add_entries(
+                number,
+                end - start,
+                faiss.swig_ptr(ids[start:end]),
+                faiss.swig_ptr(codes[start:end]),
+            )
+        self._index.ntotal = len(ids)
+
+    def remove(self, rows: Sequence[int]) -> None:
+        """Removes the descriptors of images."""
+        for row in rows:
+            first = row << PLACE_BITS
+            self._index.remove_ids(faiss.IDSelectorRange(first, first + (1 << PLACE_BITS)))
 
     def search(self, descriptors: Pixels) -> tuple[Floats, Ints]:
         """Finds the distances, float32, and ids, int64, of the nearest, both [n, 8]; -1 is none."""
@@ -78,8 +124,25 @@ class DescriptorIndex:
             self._level = level
             self._index = _regrouped(self._channel, self._index, self._quantizers[level])
 
+    def _ids_in(self, number: int) -> Ints:
+        lists = self._index.invlists
+        size = lists.list_size(number)
+        if not size:
+            return np.zeros(0, np.int64)
+        return np.asarray(faiss.rev_swig_ptr(lists.get_ids(number), size), np.int64)
+
     def _lists(self, level: int) -> int:
         return int(self._quantizers[level].ntotal)
+
+
+def descriptor_ids(rows: Ints, ends: Ints) -> Ints:
+    """The ids of descriptors, int64 [m], one image after the other.
+
+    ``rows`` are the images', ``ends`` where the descriptors of each end.
+    """
+    counts = np.diff(ends, prepend=0)
+    places = np.arange(counts.sum()) - np.repeat(ends - counts, counts)
+    return np.asarray((np.repeat(rows, counts) << PLACE_BITS) | places, np.int64)
 
 
 def _quantizer(channel: Channel, centroids: Pixels) -> Index:

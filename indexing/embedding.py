@@ -25,6 +25,10 @@ class Embeddings:
     version: str
     vectors: npt.NDArray[np.float32]
 
+    def rows(self) -> "list[Embeddings]":
+        """Each vector by itself, float32 [1, dimension]."""
+        return [Embeddings(self.version, vector[None]) for vector in self.vectors]
+
     def similarity(self, other: "Embeddings") -> npt.NDArray[np.float32]:
         """Cosines with another's vectors: float32 [n, m]. Both must be of the same version."""
         if self.version != other.version:

@@ -54,12 +54,44 @@ class ReferenceNotFound(ImageLinkError):
     """Publisher '{publisher}' has no reference '{reference}': list them to see which exist."""
 
 
+class ImageNotFound(ImageLinkError):
+    """Reference '{reference}' has no image '{image}': get the reference to see which it has."""
+
+
+class ErasureReceiptNotFound(ImageLinkError):
+    """Publisher '{publisher}' has no erasure receipt '{receipt}': give the name that the deletion answered."""
+
+
+class ShardNotFound(ImageLinkError):
+    """There is no shard '{shard}': list the shards to see which exist."""
+
+
+class ShardNotActive(ImageLinkError):
+    """Shard '{shard}' is {state} and takes no publisher: undrain it, or choose an active one."""
+
+
+class LastShard(ImageLinkError):
+    """Shard '{shard}' is the last active one: add another first."""
+
+
+class ShardHasPins(ImageLinkError):
+    """Shard '{shard}' has pinned publishers ({publishers}): unpin them, or pin them elsewhere."""
+
+
 class PublisherAlreadyExists(ImageLinkError):
     """Publisher '{publisher}' exists already: choose another id."""
 
 
 class ReferenceAlreadyExists(ImageLinkError):
     """Reference '{reference}' exists already: choose another id, or update or delete it."""
+
+
+class TooManyImages(ImageLinkError):
+    """Reference '{reference}' has {limit} images, the most that one may have: remove one first."""
+
+
+class LastImage(ImageLinkError):
+    """Reference '{reference}' has no other image: add another one first, or delete the reference."""
 
 
 class FieldInvalid(ImageLinkError):
@@ -76,7 +108,7 @@ class RequestIdReused(ImageLinkError):
 
 
 class PageTokenInvalid(ImageLinkError):
-    """The page token was not issued by this method: start again without one."""
+    """The page token was not issued by this method for this filter: start again without one."""
 
     field = "page_token"
 
@@ -111,12 +143,32 @@ class ImageTooPlain(ImageLinkError):
     field = "image"
 
 
+class ArchiveInvalid(ImageLinkError):
+    """The archive cannot be imported: {problem}"""
+
+    field = "chunk"
+
+
+class ArchiveDamaged(ImageLinkError):
+    """The archive is damaged at {member}: {problem} Copy it once more, or export it again."""
+
+    field = "chunk"
+
+
+class ImageFileDamaged(ImageLinkError):
+    """The stored file of image '{image}' of reference '{reference}' is lost or damaged: delete it and register it again."""
+
+
 class GalleryVersionNotReached(ImageLinkError):
     """The gallery is at version {version}, not yet at {wanted}: scan again in a moment."""
 
 
 class DatabaseUnavailable(ImageLinkError):
     """The database does not answer: try again in a moment."""
+
+
+class ShardUnavailable(ImageLinkError):
+    """Shard '{shard}' does not answer: try again in a moment."""
 
 
 class Overloaded(ImageLinkError):

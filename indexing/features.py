@@ -34,6 +34,8 @@ REFERENCE_PYRAMID = {
     ),
 }
 MIN_REFERENCE_KEYPOINTS = 8
+KEYPOINT_FIELDS = ("points", "scales", "angles", "descriptors")
+Tensors = dict[str, npt.NDArray[Any]]
 _LEVELS = 2047
 # A stored scale is in sixteenths of an octave above this share of the image's longer side.
 SCALE_OCTAVE = 16
@@ -97,33 +99,52 @@ def embeddings_from(version: str, stored: Sequence[bytes]) -> Embeddings:
 
 
 def geometry_bytes(features: ReferenceFeatures) -> bytes:
-    """All but the embedding, as deflated safetensors; points in 1/2047 of the image's sides."""
+    """All but the embedding, as deflated safetensors of ``quantised`` keypoints."""
     aspect = next(iter(features.local.values())).aspect
-    tensors: dict[str, npt.NDArray[Any]] = {
+    tensors: Tensors = {
         "thumbnail": features.thumbnail,
         "aspect": np.array([aspect], np.float32),
     }
     for channel, local in features.local.items():
-        tensors[f"{channel}.points"] = np.rint(local.points.clip(0, 1) * _LEVELS).astype("<u2")
-        scales = SCALE_OCTAVE * np.log2(local.scales / FINEST_SCALE)
-        tensors[f"{channel}.scales"] = np.rint(scales).clip(0, 255).astype(np.uint8)
-        turns = np.rint(local.angles / TURN * 256).astype(np.int64)
-        tensors[f"{channel}.angles"] = (turns % 256).astype(np.uint8)
-        tensors[f"{channel}.descriptors"] = np.ascontiguousarray(local.descriptors)
+        tensors |= {f"{channel}.{name}": values for name, values in quantised(local).items()}
     return zlib.compress(save(tensors))
 
 
 def reference_features(embedding: Embeddings, stored: bytes) -> ReferenceFeatures:
     """The features of an image from its embedding and what ``geometry_bytes`` wrote."""
     tensors = load(zlib.decompress(stored))
+    aspect = float(tensors["aspect"][0])
     local = {
-        channel: LocalFeatures(
-            (tensors[f"{channel}.points"] / np.float32(_LEVELS)).astype(np.float32),
-            np.exp2(tensors[f"{channel}.scales"] / np.float32(SCALE_OCTAVE)) * FINEST_SCALE,
-            tensors[f"{channel}.angles"] * np.float32(TURN / 256),
-            tensors[f"{channel}.descriptors"],
-            float(tensors["aspect"][0]),
+        channel: dequantised(
+            {name: tensors[f"{channel}.{name}"] for name in KEYPOINT_FIELDS}, aspect
         )
         for channel in Channel
     }
     return ReferenceFeatures(embedding, local, tensors["thumbnail"])
+
+
+def quantised(local: LocalFeatures) -> Tensors:
+    """Keypoints in little room, by the names of ``KEYPOINT_FIELDS``, each [n] or [n, ...].
+
+    Points are uint16, in 1/2047 of the image's sides; scales uint8, in sixteenths of an octave;
+    angles uint8, in 1/256 of a turn; descriptors as they are.
+    """
+    scales = SCALE_OCTAVE * np.log2(local.scales / FINEST_SCALE)
+    turns = np.rint(local.angles / TURN * 256).astype(np.int64)
+    return {
+        "points": np.rint(local.points.clip(0, 1) * _LEVELS).astype("<u2"),
+        "scales": np.rint(scales).clip(0, 255).astype(np.uint8),
+        "angles": (turns % 256).astype(np.uint8),
+        "descriptors": np.ascontiguousarray(local.descriptors),
+    }
+
+
+def dequantised(tensors: Tensors, aspect: float) -> LocalFeatures:
+    """The keypoints that ``quantised`` made small, of an image of this aspect."""
+    return LocalFeatures(
+        (tensors["points"] / np.float32(_LEVELS)).astype(np.float32),
+        np.exp2(tensors["scales"] / np.float32(SCALE_OCTAVE)) * FINEST_SCALE,
+        tensors["angles"] * np.float32(TURN / 256),
+        tensors["descriptors"],
+        aspect,
+    )

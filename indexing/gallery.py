@@ -6,8 +6,8 @@ else: every method raises DatabaseUnavailable where the database does not answer
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import psycopg
 from psycopg import AsyncConnection
@@ -17,8 +17,18 @@ from psycopg_pool import AsyncConnectionPool
 
 from indexing import errors
 from indexing import gallery_statements as statements
-from indexing.gallery_records import Deleted, GalleryDelta, NewReference, StoredKey, Written
+from indexing.gallery_erasures import Erasure, record_erasure
+from indexing.gallery_records import (
+    EVERY_REFERENCE,
+    GalleryDelta,
+    NewImage,
+    NewReference,
+    ReferenceFilter,
+    StoredKey,
+    Written,
+)
 from indexing.gallery_statements import Row, fetch_all, fetch_one, to_api_key, to_publisher
+from indexing.group_commit import GroupCommit
 from indexing.queries import QUERIES
 from indexing.reference import ApiKey, Publisher, Reference, Role
 
@@ -65,6 +75,7 @@ class GalleryStore:
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
+        self._registrations = GroupCommit(self._register)
 
     # Publishers
 
@@ -116,15 +127,15 @@ class GalleryStore:
         )
         return to_publisher(row, publisher)
 
-    async def delete_publisher(self, publisher: str) -> int:
-        """Delete a publisher with all that is its own; return how many references it had.
+    async def delete_publisher(self, publisher: str, blob_keys: Iterable[str] = ()) -> Erasure:
+        """Delete a publisher with all that is its own, and begin its erasure.
 
-        Raises PublisherNotFound.
+        ``blob_keys`` are blobs of it that no row may tell of. Raises PublisherNotFound.
         """
         async with self._writing(publisher) as connection:
-            row = await fetch_one(connection, "count_references", publisher=publisher)
+            erasure = await record_erasure(connection, publisher, None, blob_keys)
             await connection.execute(QUERIES["delete_publisher"], {"id": publisher})
-        return int(row[0]) if row else 0
+        return erasure
 
     # API keys
 
@@ -184,22 +195,23 @@ class GalleryStore:
     async def register(self, new: NewReference) -> Written:
         """Register a reference with its image, or answer a replay as ``find_request`` does.
 
-        Raises PublisherNotFound, ReferenceAlreadyExists, and for a request id used before
-        RequestIdReused or ReferenceNotFound.
+        Concurrent calls for one publisher share transactions. Raises PublisherNotFound,
+        ReferenceAlreadyExists, and for a request id used before RequestIdReused or
+        ReferenceNotFound.
         """
-        async with self._writing(new.publisher) as connection:
-            if new.request_id:
-                replayed = await statements.find_request(
-                    connection, new.publisher, new.request_id, new.fingerprint
-                )
-                if replayed:
-                    return replayed
-            await statements.insert_reference(connection, new)
-            version = await statements.append_change(connection, new.publisher, new.reference_id)
-            if new.request_id:
-                await statements.insert_request(connection, new, version)
-            reference = await statements.get_reference(connection, new.publisher, new.reference_id)
-            return Written(reference, version)
+        return await self._registrations.write(new.publisher, new)
+
+    async def _register(
+        self, publisher: str, news: Sequence[NewReference]
+    ) -> list[Written | errors.ImageLinkError]:
+        outcomes: list[Written | errors.ImageLinkError] = []
+        async with self._writing(publisher) as connection:
+            for new in news:
+                try:
+                    outcomes.append(await statements.register(connection, new))
+                except errors.ImageLinkError as error:
+                    outcomes.append(error)
+        return outcomes
 
     async def find_request(
         self, publisher: str, request_id: str, fingerprint: bytes
@@ -219,20 +231,34 @@ class GalleryStore:
             return await statements.get_reference(connection, publisher, reference)
 
     async def list_references(
-        self, publisher: str, after_id: str | None, limit: int
+        self,
+        publisher: str,
+        after_id: str | None,
+        limit: int,
+        conditions: ReferenceFilter = EVERY_REFERENCE,
     ) -> list[Reference]:
-        """Return up to ``limit`` references by id, those after ``after_id``.
+        """Return up to ``limit`` references by id that pass, those after ``after_id``.
 
         An unknown publisher has none.
         """
         rows = await self._all(
-            "list_references", publisher=publisher, after_id=after_id or "", limit=limit
+            "list_references",
+            publisher=publisher,
+            after_id=after_id or "",
+            limit=limit,
+            **statements.filter_parameters(conditions),
         )
         return [statements.to_reference(row) for row in rows]
 
-    async def count_references(self, publisher: str) -> int:
-        """Return how many references a publisher has; an unknown one has none."""
-        return await self._count("count_references", publisher=publisher)
+    async def count_references(
+        self, publisher: str, conditions: ReferenceFilter = EVERY_REFERENCE
+    ) -> int:
+        """Return how many references of a publisher pass; an unknown one has none."""
+        return await self._count(
+            "count_filtered_references",
+            publisher=publisher,
+            **statements.filter_parameters(conditions),
+        )
 
     async def update_reference(
         self,
@@ -260,23 +286,36 @@ class GalleryStore:
                 written, await statements.append_change(connection, publisher, reference)
             )
 
-    async def delete_reference(self, publisher: str, reference: str) -> Deleted:
-        """Delete a reference with its images and their features.
+    async def delete_reference(self, publisher: str, reference: str) -> Erasure:
+        """Delete a reference with its images and their features, and begin its erasure.
 
         Raises PublisherNotFound and ReferenceNotFound.
         """
         async with self._writing(publisher) as connection:
-            rows = await fetch_all(
-                connection, "delete_reference", publisher=publisher, reference=reference
-            )
-            if not rows:
+            erasure = await record_erasure(connection, publisher, reference)
+            if not erasure.references:
                 raise errors.ReferenceNotFound(publisher=publisher, reference=reference)
-            version = await statements.append_change(connection, publisher, reference)
-        return Deleted(tuple(image for (image,) in rows if image), version)
+            await connection.execute(
+                QUERIES["delete_reference"], {"publisher": publisher, "reference": reference}
+            )
+            await statements.append_change(connection, publisher, reference)
+        return erasure
 
-    async def image_ids(self, publisher: str) -> list[str]:
-        """Return the ids of all images of a publisher; an unknown one has none."""
-        return [image for (image,) in await self._all("image_ids", publisher=publisher)]
+    async def add_image(self, new: NewImage) -> Written:
+        """Add an image to a reference.
+
+        Raises PublisherNotFound, ReferenceNotFound and TooManyImages.
+        """
+        async with self._writing(new.publisher) as connection:
+            return await statements.add_image(connection, new)
+
+    async def remove_image(self, publisher: str, reference: str, image: str) -> Written:
+        """Remove an image of a reference, with its features.
+
+        Raises PublisherNotFound, ReferenceNotFound, ImageNotFound and LastImage.
+        """
+        async with self._writing(publisher) as connection:
+            return await statements.remove_image(connection, publisher, reference, image)
 
     # What the indexes follow
 
@@ -325,13 +364,8 @@ class GalleryStore:
             except psycopg.OperationalError:
                 await asyncio.sleep(LISTEN_RETRY)
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with self._pool.connection() as connection:
-                yield connection
-        except psycopg.OperationalError as error:
-            raise errors.DatabaseUnavailable from error
+    def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return statements.transaction(self._pool)
 
     @asynccontextmanager
     async def _writing(self, publisher: str) -> AsyncIterator[AsyncConnection]:

@@ -6,6 +6,9 @@ from datetime import datetime
 
 from indexing.reference import ApiKey, Publisher, Reference, ReferenceImage
 
+MAX_IMAGES = 16
+"""How many images a reference may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
@@ -47,18 +50,38 @@ class NewReference:
 
 
 @dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to add to a reference that is there."""
+
+    publisher: str
+    reference_id: str
+    image: ReferenceImage
+    features: ImageFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceFilter:
+    """Which references to list: those that pass every condition; without any, all.
+
+    ``id_prefixes`` are what the id begins with, ``metadata`` entries (key, value), and
+    ``metadata_keys`` keys with any value.
+    """
+
+    active: tuple[bool, ...] = ()
+    ids: tuple[str, ...] = ()
+    id_prefixes: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    metadata_keys: tuple[str, ...] = ()
+
+
+EVERY_REFERENCE = ReferenceFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A reference as it is now, and the gallery version that has the write."""
 
     reference: Reference
-    gallery_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """The images that went with a reference, and the gallery version that lacks it."""
-
-    image_ids: tuple[str, ...]
     gallery_version: int
 
 

@@ -1,22 +1,35 @@
 """The steps of the gallery store inside a transaction: statements, and rows to entities."""
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
-from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool
 
 from indexing.errors import (
+    DatabaseUnavailable,
+    ImageNotFound,
+    LastImage,
     PublisherNotFound,
     ReferenceAlreadyExists,
     ReferenceNotFound,
     RequestIdReused,
+    TooManyImages,
 )
-from indexing.gallery_records import ChangedReference, IndexedImage, NewReference, Written
+from indexing.gallery_records import (
+    MAX_IMAGES,
+    ChangedReference,
+    IndexedImage,
+    NewImage,
+    NewReference,
+    ReferenceFilter,
+    Written,
+)
 from indexing.queries import QUERIES
 from indexing.reference import ApiKey, Publisher, Reference, ReferenceImage, Role
 
@@ -24,6 +37,16 @@ Row = tuple[Any, ...]
 
 FETCH_ROWS = 500
 """Rows per round trip of a large read: about 5 MB of features."""
+
+
+@asynccontextmanager
+async def transaction(pool: AsyncConnectionPool) -> AsyncIterator[AsyncConnection]:
+    """Open a transaction. Raises DatabaseUnavailable where the database does not answer."""
+    try:
+        async with pool.connection() as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable from error
 
 
 async def fetch_one(connection: AsyncConnection, query: str, **parameters: object) -> Row | None:
@@ -61,6 +84,17 @@ def _to_image(values: list[Any]) -> ReferenceImage:
     return ReferenceImage(image_id, width, height, bytes.fromhex(sha256))
 
 
+def filter_parameters(conditions: ReferenceFilter) -> dict[str, object]:
+    """The parameters that ``list_references`` has of a filter."""
+    return {
+        "active": list(conditions.active),
+        "ids": list(conditions.ids),
+        "id_prefixes": list(conditions.id_prefixes),
+        "metadata": [Jsonb({key: value}) for key, value in conditions.metadata],
+        "metadata_keys": list(conditions.metadata_keys),
+    }
+
+
 async def get_reference(connection: AsyncConnection, publisher: str, reference: str) -> Reference:
     """Return a reference with its images. Raises ReferenceNotFound."""
     row = await fetch_one(connection, "get_reference", publisher=publisher, reference=reference)
@@ -87,13 +121,39 @@ async def find_request(
     return Written(await get_reference(connection, publisher, reference), version)
 
 
-async def insert_reference(connection: AsyncConnection, new: NewReference) -> None:
-    """Insert a reference, its image and the image's features. Raises ReferenceAlreadyExists."""
-    parameters = {
+async def register(connection: AsyncConnection, new: NewReference) -> Written:
+    """Register a reference with its image, or answer a replay as ``find_request`` does.
+
+    The caller holds the publisher's row lock. Raises the errors of ``find_request`` and
+    ReferenceAlreadyExists, after which the transaction can go on.
+    """
+    if new.request_id:
+        replayed = await find_request(connection, new.publisher, new.request_id, new.fingerprint)
+        if replayed:
+            return replayed
+    await _insert_reference(connection, new)
+    version = await append_change(connection, new.publisher, new.reference_id)
+    if new.request_id:
+        await _insert_request(connection, new, version)
+    return Written(await get_reference(connection, new.publisher, new.reference_id), version)
+
+
+async def _insert_reference(connection: AsyncConnection, new: NewReference) -> None:
+    row = await fetch_one(
+        connection,
+        "insert_reference",
+        link=new.link,
+        metadata=Jsonb(dict(new.metadata)),
+        **_image_parameters(new),
+    )
+    if row is None:
+        raise ReferenceAlreadyExists(publisher=new.publisher, reference=new.reference_id)
+
+
+def _image_parameters(new: NewReference | NewImage) -> dict[str, object]:
+    return {
         "publisher": new.publisher,
         "reference": new.reference_id,
-        "link": new.link,
-        "metadata": Jsonb(dict(new.metadata)),
         "image_id": new.image.id,
         "width": new.image.width,
         "height": new.image.height,
@@ -102,14 +162,46 @@ async def insert_reference(connection: AsyncConnection, new: NewReference) -> No
         "embedding": new.features.embedding,
         "local_features": new.features.local_features,
     }
-    try:
-        await connection.execute(QUERIES["insert_reference"], parameters)
-    except UniqueViolation as error:
-        raise ReferenceAlreadyExists(publisher=new.publisher, reference=new.reference_id) from error
 
 
-async def insert_request(connection: AsyncConnection, new: NewReference, version: int) -> None:
-    """Remember that the registration's request id was answered with ``version``."""
+async def add_image(connection: AsyncConnection, new: NewImage) -> Written:
+    """Add an image to a reference.
+
+    The caller holds the publisher's row lock. Raises ReferenceNotFound and TooManyImages.
+    """
+    reference = await get_reference(connection, new.publisher, new.reference_id)
+    if len(reference.images) >= MAX_IMAGES:
+        raise TooManyImages(reference=reference.id, limit=MAX_IMAGES)
+    await connection.execute(QUERIES["insert_image"], _image_parameters(new))
+    return await _changed(connection, reference)
+
+
+async def remove_image(
+    connection: AsyncConnection, publisher: str, reference: str, image: str
+) -> Written:
+    """Remove an image of a reference, with its features.
+
+    The caller holds the publisher's row lock. Raises ReferenceNotFound, ImageNotFound and
+    LastImage.
+    """
+    found = await get_reference(connection, publisher, reference)
+    if all(each.id != image for each in found.images):
+        raise ImageNotFound(reference=reference, image=image)
+    if len(found.images) == 1:
+        raise LastImage(reference=reference)
+    await connection.execute(
+        QUERIES["delete_image"],
+        {"publisher": publisher, "reference": reference, "image_id": image},
+    )
+    return await _changed(connection, found)
+
+
+async def _changed(connection: AsyncConnection, before: Reference) -> Written:
+    version = await append_change(connection, before.publisher, before.id)
+    return Written(await get_reference(connection, before.publisher, before.id), version)
+
+
+async def _insert_request(connection: AsyncConnection, new: NewReference, version: int) -> None:
     await connection.execute(
         QUERIES["insert_register_request"],
         {

@@ -146,14 +146,15 @@ class SiftExtractor:
 def root_sift(grey: cv2.typing.MatLike, count: int) -> tuple[Sequence[cv2.KeyPoint], Floats]:
     """Finds the ``count`` strongest keypoints of grey levels, uint8 [height, width].
 
-    Returns them with their RootSIFT descriptors, float32 [n, 128].
+    Returns them, the strongest first, with their RootSIFT descriptors, float32 [n, 128].
     """
     detector = cv2.SIFT.create(nfeatures=count, contrastThreshold=CONTRAST_THRESHOLD)
     found, sift = detector.detectAndCompute(grey, None)
     if sift is None:
         return (), np.zeros((0, 128), np.float32)
-    sift = sift[:count]
-    return found[:count], np.sqrt(sift / (sift.sum(axis=1, keepdims=True) + 1e-7))
+    order = np.argsort([-keypoint.response for keypoint in found], kind="stable")[:count]
+    sift = sift[order]
+    return [found[i] for i in order], np.sqrt(sift / (sift.sum(axis=1, keepdims=True) + 1e-7))
 
 
 def _features(

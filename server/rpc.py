@@ -59,10 +59,8 @@ def rpc(
                 return await method(self, request, caller)
             except ImageLinkError as error:
                 fail(grpc_context, error)
-            except Exception:
-                fault = uuid.uuid4().hex
-                log.exception("fault", method=method.__name__, fault=fault)
-                fail(grpc_context, Fault(fault=fault))
+            except Exception as error:
+                fail(grpc_context, logged_fault(method.__name__, error))
             return answer_type()
 
         call.__name__, call.__qualname__, call.__doc__ = (
@@ -73,3 +71,10 @@ def rpc(
         return call
 
     return decorate
+
+
+def logged_fault(method: str, error: Exception) -> Fault:
+    """Logs an error of the server under an id, which is all that the client is told."""
+    fault = uuid.uuid4().hex
+    log.error("fault", method=method, fault=fault, exc_info=error)
+    return Fault(fault=fault)

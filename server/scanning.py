@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
 
 from indexing.errors import ImageLinkError
 from indexing.image import Pixels, decode
-from indexing.placement import shard_of
+from indexing.placement import Placement
 from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
 from indexing.reference import Publisher
-from indexing.shard import Query, SearchResult
+from indexing.search import Query, SearchResult
 
 ShardSearch = Callable[[Sequence[Query]], Awaitable[list[SearchResult | ImageLinkError]]]
 Outcome = Recognition | ImageLinkError
@@ -45,12 +46,80 @@ class Scanning:
         return Scan(recognition, pixels, size)
 
 
-class ShardedRecogniser:
-    """Recognises batches of photos with one search call per shard and stage."""
+class PlacedGalleries:
+    """The search in all galleries: each query goes to the shards that have its publisher's.
 
-    def __init__(self, recogniser: Recogniser, shards: Sequence[ShardSearch]) -> None:
+    ``placement`` tells where galleries live now, ``ask`` puts queries to a shard.
+    """
+
+    def __init__(
+        self,
+        placement: Callable[[], Awaitable[Placement]],
+        ask: Callable[[int, Sequence[Query]], Awaitable[list[SearchResult | ImageLinkError]]],
+    ) -> None:
+        self._placement = placement
+        self._ask = ask
+
+    async def search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
+        """Answers each query, or says why its publisher's gallery cannot, with one call per shard.
+
+        A gallery in parts is asked in all of them; where one cannot answer, none does.
+        """
+        try:
+            placement = await self._placement()
+        except ImageLinkError as error:
+            return [error] * len(queries)
+        places = [placement.locate(query.publisher) for query in queries]
+        asked = [
+            (place.shard, replace(query, part=place.part))
+            for query, found in zip(queries, places, strict=True)
+            for place in found
+        ]
+        answers = iter(await self._ask_all(asked))
+        return [_merged([next(answers) for _ in found]) for found in places]
+
+    async def _ask_all(
+        self, asked: Sequence[tuple[int, Query]]
+    ) -> list[SearchResult | ImageLinkError]:
+        by_shard: dict[int, list[int]] = {}
+        for number, (shard, _) in enumerate(asked):
+            by_shard.setdefault(shard, []).append(number)
+        answers = await asyncio.gather(
+            *(self._ask(s, [asked[number][1] for number in n]) for s, n in by_shard.items())
+        )
+        found: dict[int, SearchResult | ImageLinkError] = {}
+        for numbers, results in zip(by_shard.values(), answers, strict=True):
+            found.update(zip(numbers, results, strict=True))
+        return [found[number] for number in range(len(asked))]
+
+
+def _merged(parts: Sequence[SearchResult | ImageLinkError]) -> SearchResult | ImageLinkError:
+    """What the parts of one gallery found, as one; or the first error.
+
+    The shortlists are interleaved, as the resemblance in one part says nothing of the others.
+    """
+    results: list[SearchResult] = []
+    for part in parts:
+        if isinstance(part, ImageLinkError):
+            return part
+        results.append(part)
+    if len(results) == 1:
+        return results[0]
+    ranked = zip_longest(*(result.shortlist for result in results))
+    return SearchResult(
+        min(result.gallery_version for result in results),
+        sum(result.references for result in results),
+        tuple(chain.from_iterable(result.candidates for result in results)),
+        tuple(name for names in ranked for name in names if name is not None),
+    )
+
+
+class ShardedRecogniser:
+    """Recognises batches of photos with one search per stage."""
+
+    def __init__(self, recogniser: Recogniser, search: ShardSearch) -> None:
         self._recogniser = recogniser
-        self._shards = shards
+        self._search = search
 
     async def recognise(self, photos: Sequence[Photo]) -> list[Outcome]:
         """Answers each photo, or says why its publisher's gallery cannot."""
@@ -65,18 +134,3 @@ class ShardedRecogniser:
 
         answers = await self._recogniser.recognise(photos, search)
         return [failures.get(number, answer) for number, answer in enumerate(answers)]
-
-    async def _search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
-        by_shard: dict[int, list[int]] = {}
-        for number, query in enumerate(queries):
-            by_shard.setdefault(shard_of(query.publisher, len(self._shards)), []).append(number)
-        answers = await asyncio.gather(
-            *(
-                self._shards[shard]([queries[number] for number in numbers])
-                for shard, numbers in by_shard.items()
-            )
-        )
-        found: dict[int, SearchResult | ImageLinkError] = {}
-        for numbers, results in zip(by_shard.values(), answers, strict=True):
-            found.update(zip(numbers, results, strict=True))
-        return [found[number] for number in range(len(queries))]

@@ -41,15 +41,28 @@ class Settings(BaseSettings):
     grpc_port: int = Field(9000, description="Port of the gRPC API.")
     http_port: int = Field(8000, description="Port of Ray Serve's HTTP health endpoint.")
     scanners: PositiveInt = Field(1, description="Scanner replicas.")
-    shards: PositiveInt = Field(1, description="Gallery shards.")
+    shards: PositiveInt = Field(
+        1, description="Gallery shards to begin with; `imagelink shard add` adds some later."
+    )
     shard_replicas: PositiveInt = Field(1, description="Replicas of each gallery shard.")
+    part_images: PositiveInt = Field(
+        100_000,
+        description="Images of one publisher on one shard; one with more is split in parts.",
+    )
     batch_size: PositiveInt = Field(8, description="Most scans in a micro-batch.")
     batch_wait_ms: float = Field(3.0, ge=0, description="Longest wait for a micro-batch to fill.")
     max_ongoing_requests: PositiveInt = Field(
         64, description="Requests a scanner works on at once."
     )
     max_queued_requests: PositiveInt = Field(256, description="Requests that may wait per scanner.")
-    database_connections: PositiveInt = Field(8, description="Database connections per replica.")
+    gallery_memory_mb: PositiveInt = Field(
+        4096, description="Memory for galleries in each shard replica, in MB."
+    )
+    snapshot_dir: Path | None = Field(
+        None,
+        description="Where shards keep galleries to start from; DATA_DIR/snapshots by default.",
+    )
+    database_connections: int = Field(8, ge=4, description="Database connections per replica.")
 
     @classmethod
     def settings_customise_sources(
@@ -66,8 +79,11 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Where a running server keeps things: database DSN and blob store URL, and the operator's key."""
+    """Where a running server keeps things: database DSN, blob store URL, the folder of snapshots, and
+    the operator's key.
+    """
 
     database_url: str
     blob_url: str
+    snapshots: Path
     operator_key: str = field(repr=False)

@@ -7,8 +7,8 @@ is not asked for wrong candidates: a fit that has to reject those as well gets e
 (with them, the expected calibration error on rendered views is 0.036 instead of 0.017).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,27 +18,34 @@ from scipy.special import expit
 
 from indexing.appearance import photo_levels
 from indexing.bundle import Bundle
-from indexing.decision import Calibration, Candidate, ChannelCalibration
+from indexing.decision import Calibration, Candidate, ChannelCalibration, Evidence
 from indexing.errors import ImageTooPlain
 from indexing.features import FeatureExtractor
 from indexing.image import Pixels
 from indexing.keypoints import Channel
-from indexing.shard import IndexedReference, Query, Shard
+from indexing.search import Query
+from indexing.segment import IndexedReference
+from indexing.shard import Shard
 from indexing.views import ViewConditions, clutter, render_view
 
 GALLERY = "calibration"
+SUSPECTS = "suspects"
 VIEW = ViewConditions(long_side=640)
-# A clean picture that covers this much of another, with this many inliers, is the same picture.
+# A clean picture that covers this much of another, with this many inliers, is the same picture; so is
+# one that looks like it all over, where there is too little texture for many inliers.
 DUPLICATE_COVERAGE = 0.5
 DUPLICATE_INLIERS = 15
-# One that matches another at all shares a part with it.
+DUPLICATE_AGREEMENT = 0.8
+# One that matches another at all, or looks somewhat like it, shares a part with it.
 RELATED_INLIERS = 9
+RELATED_AGREEMENT = 0.5
 MIN_TAIL = 5
 RIDGE = 0.05
 # Shares of the pictures in galleries of several sizes: what is fitted must hold in each.
 GALLERY_SHARES = (0.01, 0.1, 0.89)
 
 Doubles = npt.NDArray[np.float64]
+Found = Mapping[Channel, tuple[Candidate, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Trial:
 
     channel: Channel
     shows: str | None
-    related: frozenset[str]
+    related: Set[str]
     candidates: tuple[Candidate, ...]
 
 
@@ -63,7 +70,8 @@ class CalibrationGallery:
         self._shard = Shard(bundle)
         numbered = enumerate(track(pictures, "calibration gallery"))
         references = (self._reference(str(number), picture) for number, picture in numbered)
-        self._shard.replace(GALLERY, 1, [reference for reference in references if reference])
+        self._references = {each.id: each for each in references if each}
+        self._shard.replace(GALLERY, 1, list(self._references.values()))
 
     def _reference(self, name: str, picture: Pixels) -> IndexedReference | None:
         try:
@@ -73,32 +81,47 @@ class CalibrationGallery:
 
     def watch(self, picture: Pixels, name: str | None, rng: np.random.Generator) -> Iterator[Trial]:
         """Renders a view of a picture, registered under ``name`` or not at all, and tries it."""
-        clean = [c for found in self._found(picture).values() for c in found]
-        same = _sharing(clean, DUPLICATE_INLIERS, DUPLICATE_COVERAGE) - {name}
-        related = _sharing(clean, RELATED_INLIERS, 0.0) - {name}
         view = render_view(picture, clutter([], (640, 480), rng), VIEW, rng)
-        for channel, found in self._found(view.photo).items():
-            others = tuple(c for c in found if c.reference not in same)
-            yield Trial(channel, name, related, others)
+        found = self._found(view.photo, GALLERY)
+        same, related = self._resembling(picture, found)
+        for channel, candidates in found.items():
+            others = tuple(c for c in candidates if c.reference not in same - {name})
+            yield Trial(channel, name, related - {name}, others)
 
-    def _found(self, photo: Pixels) -> dict[Channel, tuple[Candidate, ...]]:
-        embedding = self._extractor.embed([photo])
-        found = {}
-        for channel in Channel:
-            local = self._extractor.query(photo, channel)
-            levels = photo_levels(photo)
-            query = Query(0, GALLERY, embedding, channel, local, levels)
-            found[channel] = self._shard.search(query).candidates
-        return found
+    def _resembling(self, picture: Pixels, found: Found) -> tuple[set[str], set[str]]:
+        """The references that are the same picture, and those that share a part with it.
+
+        Searched are all that it or a view of it finds, without the competition of the others.
+        """
+        searched = self._found(picture, GALLERY)
+        names = {c.reference for each in (found, searched) for cs in each.values() for c in cs}
+        self._shard.replace(SUSPECTS, 1, [self._references[name] for name in names])
+        clean = [c for candidates in self._found(picture, SUSPECTS).values() for c in candidates]
+        same = {c.reference for c in clean if _same(c.evidence)}
+        return same, {c.reference for c in clean if _related(c.evidence)}
+
+    def _found(self, photo: Pixels, gallery: str) -> Found:
+        version, levels = self._extractor.version, photo_levels(photo)
+        local = {channel: self._extractor.query(photo, channel) for channel in Channel}
+        orb = Query(0, gallery, version, Channel.ORB, local[Channel.ORB], levels)
+        sift = replace(
+            orb,
+            channel=Channel.SIFT,
+            local=local[Channel.SIFT],
+            embedding=self._extractor.embed([photo]),
+        )
+        return {query.channel: self._shard.search(query).candidates for query in (orb, sift)}
 
 
-def _sharing(candidates: Sequence[Candidate], inliers: int, coverage: float) -> frozenset[str]:
-    return frozenset(
-        candidate.reference
-        for candidate in candidates
-        if candidate.evidence.geometry.inliers >= inliers
-        and candidate.evidence.geometry.coverage >= coverage
-    )
+def _same(evidence: Evidence) -> bool:
+    covers = evidence.geometry.coverage >= DUPLICATE_COVERAGE
+    matches = covers and evidence.geometry.inliers >= DUPLICATE_INLIERS
+    return matches or evidence.agreement.everywhere >= DUPLICATE_AGREEMENT
+
+
+def _related(evidence: Evidence) -> bool:
+    matches = evidence.geometry.inliers >= RELATED_INLIERS
+    return matches or evidence.agreement.everywhere >= RELATED_AGREEMENT
 
 
 def run_trials(bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int) -> list[Trial]:

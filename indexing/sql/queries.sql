@@ -89,10 +89,31 @@ values
     (%(publisher)s, %(request_id)s, %(fingerprint)s, %(reference)s, %(gallery_version)s)
 
 -- name: insert_reference
--- The reference, its image and the image's features in one round trip.
+-- The reference, its image and the image's features in one round trip. No row comes back
+-- where the reference exists already: an error would undo the batch that it is written with.
 with new_reference as (
     insert into reference (publisher_id, id, link, metadata)
     values (%(publisher)s, %(reference)s, %(link)s, %(metadata)s)
+    on conflict (publisher_id, id) do nothing
+    returning publisher_id, id
+),
+new_image as (
+    insert into reference_image (id, publisher_id, reference_id, width, height, sha256)
+    select %(image_id)s, publisher_id, id, %(width)s, %(height)s, %(sha256)s
+    from new_reference
+    returning id
+)
+insert into image_features (image_id, model_version, embedding, local_features)
+select id, %(model_version)s, %(embedding)s, %(local_features)s
+from new_image
+returning image_id
+
+-- name: insert_image
+-- An image and its features, and the time of the reference's change.
+with changed_reference as (
+    update reference
+    set update_time = now()
+    where publisher_id = %(publisher)s and id = %(reference)s
 ),
 new_image as (
     insert into reference_image (id, publisher_id, reference_id, width, height, sha256)
@@ -100,6 +121,16 @@ new_image as (
 )
 insert into image_features (image_id, model_version, embedding, local_features)
 values (%(image_id)s, %(model_version)s, %(embedding)s, %(local_features)s)
+
+-- name: delete_image
+-- The image with its features, and the time of the reference's change.
+with changed_reference as (
+    update reference
+    set update_time = now()
+    where publisher_id = %(publisher)s and id = %(reference)s
+)
+delete from reference_image
+where publisher_id = %(publisher)s and reference_id = %(reference)s and id = %(image_id)s
 
 -- name: append_change
 -- Gives the gallery its next version and says what that version wrote. The notification
@@ -132,6 +163,8 @@ from reference r
 where r.publisher_id = %(publisher)s and r.id = %(reference)s
 
 -- name: list_references
+-- Each condition of a filter is an array that the row must agree with wholly; an empty one
+-- lets every row pass.
 select
     r.publisher_id, r.id, r.link, r.metadata, r.active, r.create_time, r.update_time,
     (
@@ -144,11 +177,27 @@ select
     )
 from reference r
 where r.publisher_id = %(publisher)s and r.id > %(after_id)s
+    and r.active = all (%(active)s::boolean[])
+    and r.id = all (%(ids)s::text[])
+    and r.id ^@ all (%(id_prefixes)s::text[])
+    and r.metadata @> all (%(metadata)s::jsonb[])
+    and r.metadata ?& %(metadata_keys)s::text[]
 order by r.id
 limit %(limit)s
 
 -- name: count_references
 select count(*) from reference where publisher_id = %(publisher)s
+
+-- name: count_filtered_references
+-- How many list_references lists on all pages together.
+select count(*)
+from reference r
+where r.publisher_id = %(publisher)s
+    and r.active = all (%(active)s::boolean[])
+    and r.id = all (%(ids)s::text[])
+    and r.id ^@ all (%(id_prefixes)s::text[])
+    and r.metadata @> all (%(metadata)s::jsonb[])
+    and r.metadata ?& %(metadata_keys)s::text[]
 
 -- name: update_reference
 -- A null leaves the column as it is.
@@ -161,22 +210,8 @@ where publisher_id = %(publisher)s and id = %(reference)s
 returning id
 
 -- name: delete_reference
--- The images are read from the state before the statement, so they are still there.
-with deleted as (
-    delete from reference
-    where publisher_id = %(publisher)s and id = %(reference)s
-    returning publisher_id, id
-)
-select i.id::text
-from deleted d
-left join reference_image i on i.publisher_id = d.publisher_id and i.reference_id = d.id
-order by i.create_time, i.id
-
--- name: image_ids
-select id::text
-from reference_image
-where publisher_id = %(publisher)s
-order by id
+-- Its images and their features go by cascade.
+delete from reference where publisher_id = %(publisher)s and id = %(reference)s
 
 -- name: count_images_without_features
 select count(*)
@@ -185,6 +220,191 @@ where not exists (
     select from image_features f
     where f.image_id = i.id and f.model_version = %(model_version)s
 )
+
+-- name: erased_image_ids
+select id::text
+from reference_image
+where publisher_id = %(publisher)s
+    and (%(reference)s::text is null or reference_id = %(reference)s)
+order by id
+
+-- name: insert_erasure
+insert into erasure (
+    id, publisher_id, publisher_create_time, reference_id, gallery_version,
+    reference_count, image_count, feature_count, blob_count
+)
+select
+    %(id)s, p.id, p.create_time, %(reference)s, p.gallery_version + 1,
+    (
+        select count(*)
+        from reference r
+        where r.publisher_id = p.id and (%(reference)s::text is null or r.id = %(reference)s)
+    ),
+    cardinality(%(images)s::uuid[]),
+    (select count(*) from image_features f where f.image_id = any(%(images)s::uuid[])),
+    cardinality(%(keys)s::text[])
+from publisher p
+where p.id = %(publisher)s
+returning
+    id, publisher_id, publisher_create_time, reference_id, gallery_version, reference_count,
+    image_count, feature_count, blob_count, request_time, blob_delete_time, complete_time
+
+-- name: insert_erasure_blobs
+insert into erasure_blob (erasure_id, key)
+select %(id)s, key from unnest(%(keys)s::text[]) key
+
+-- name: get_erasure
+select
+    id, publisher_id, publisher_create_time, reference_id, gallery_version, reference_count,
+    image_count, feature_count, blob_count, request_time, blob_delete_time, complete_time
+from erasure
+where publisher_id = %(publisher)s and id = %(id)s
+
+-- name: lock_erasure_blobs
+-- What another process works on is left to it.
+select erasure_id, key
+from erasure_blob
+where %(id)s::text is null or erasure_id = %(id)s
+limit %(limit)s
+for update skip locked
+
+-- name: delete_erasure_blobs
+delete from erasure_blob b
+using unnest(%(ids)s::text[], %(keys)s::text[]) done (erasure_id, key)
+where b.erasure_id = done.erasure_id and b.key = done.key
+
+-- name: finish_erasure_blobs
+update erasure e
+set blob_delete_time = now()
+where e.complete_time is null
+    and e.blob_delete_time is null
+    and not exists (select from erasure_blob b where b.erasure_id = e.id)
+
+-- name: complete_erasures
+-- Those that no living index still has to confirm. The indexes that lived at the request
+-- and were lost before they could are written down as such.
+with completed as (
+    update erasure e
+    set complete_time = now()
+    where e.complete_time is null
+        and e.blob_delete_time is not null
+        and not exists (
+            select from shard_replica r
+            where r.seen_time > now() - %(lease)s
+                and not exists (
+                    select from erasure_confirmation c
+                    where c.erasure_id = e.id and c.replica_id = r.id
+                )
+        )
+    returning e.id, e.request_time
+)
+insert into erasure_confirmation (erasure_id, replica_id)
+select c.id, r.id
+from completed c
+join shard_replica r on r.seen_time > c.request_time - %(lease)s
+    and r.seen_time <= now() - %(lease)s
+on conflict do nothing
+
+-- name: forget_shard_replicas
+delete from shard_replica where seen_time < now() - %(age)s
+
+-- name: see_shard_replica
+insert into shard_replica (id) values (%(id)s)
+on conflict (id) do update set seen_time = now()
+
+-- name: unconfirmed_erasures
+-- What an index has to confirm, also late, where it was taken for lost.
+select e.id, e.publisher_id, e.publisher_create_time, e.gallery_version
+from erasure e
+where e.complete_time is null
+    and not exists (
+        select from erasure_confirmation c
+        where c.erasure_id = e.id and c.replica_id = %(replica)s
+    )
+union all
+select e.id, e.publisher_id, e.publisher_create_time, e.gallery_version
+from erasure_confirmation c
+join erasure e on e.id = c.erasure_id
+where c.replica_id = %(replica)s and c.confirm_time is null
+limit %(limit)s
+
+-- name: confirm_erasures
+insert into erasure_confirmation (erasure_id, replica_id, confirm_time)
+select id, %(replica)s, now() from unnest(%(ids)s::text[]) id
+on conflict (erasure_id, replica_id) do update set confirm_time = now()
+
+-- name: erasure_confirmations
+select
+    replica_id,
+    case when confirm_time is null then 'lost' else 'confirmed' end,
+    confirm_time
+from erasure_confirmation
+where erasure_id = %(id)s
+union all
+select r.id, 'awaited', null
+from shard_replica r
+join erasure e on e.id = %(id)s and e.complete_time is null
+where r.seen_time > now() - %(lease)s
+    and not exists (
+        select from erasure_confirmation c
+        where c.erasure_id = e.id and c.replica_id = r.id
+    )
+order by 1
+
+-- name: reference_ids
+select id
+from reference
+where publisher_id = %(publisher)s and id > %(after_id)s
+order by id
+limit %(limit)s
+
+-- name: stored_reference
+select
+    r.id, r.link, r.metadata, r.active, r.create_time, r.update_time,
+    i.id::text, i.width, i.height, i.sha256, i.create_time, f.embedding, f.local_features
+from reference r
+join reference_image i on i.publisher_id = r.publisher_id and i.reference_id = r.id
+left join image_features f on f.image_id = i.id and f.model_version = %(model_version)s
+where r.publisher_id = %(publisher)s and r.id = %(reference)s
+order by i.create_time, i.id
+
+-- name: keep_blobs
+-- Waits for a process that is deleting them.
+delete from erasure_blob where key = any(%(keys)s)
+
+-- name: other_image
+-- Whether an id is that of another image than the one archived under it.
+select 1
+from unnest(%(ids)s::uuid[], %(sha256s)s::text[]) archived (id, sha256)
+join reference_image i on i.id = archived.id
+where not (
+    i.publisher_id = %(publisher)s
+    and i.reference_id = %(reference)s
+    and encode(i.sha256, 'hex') = archived.sha256
+)
+limit 1
+
+-- name: import_reference
+insert into reference (publisher_id, id, link, metadata, active, create_time, update_time)
+values (
+    %(publisher)s, %(reference)s, %(link)s, %(metadata)s, %(active)s, %(create_time)s,
+    %(update_time)s
+)
+on conflict (publisher_id, id) do nothing
+returning id
+
+-- name: import_image
+with new_image as (
+    insert into reference_image
+        (id, publisher_id, reference_id, width, height, sha256, create_time)
+    values (
+        %(image_id)s, %(publisher)s, %(reference)s, %(width)s, %(height)s, %(sha256)s,
+        %(create_time)s
+    )
+    returning id
+)
+insert into image_features (image_id, model_version, embedding, local_features)
+select id, %(model_version)s, %(embedding)s, %(local_features)s from new_image
 
 -- name: begin_snapshot
 -- All that follows in this transaction sees one moment.
@@ -247,6 +467,70 @@ order by c.reference_id, i.create_time, i.id
 
 -- name: listen
 listen gallery_change
+
+-- name: shards
+select number, state, state_time from shard order by number
+
+-- name: lock_shards
+-- Whoever changes placements takes these locks first, so that one change sees the other.
+select number, state, state_time from shard order by number for update
+
+-- name: open_shards
+insert into shard (number, state)
+select number, 'active' from generate_series(0, %(count)s::integer - 1) number
+on conflict (number) do nothing
+
+-- name: insert_shard
+insert into shard (number, state)
+select coalesce(max(number), -1) + 1, 'joining' from shard
+returning number, state, state_time
+
+-- name: set_shard_state
+update shard
+set state = %(state)s, state_time = now()
+where number = %(number)s
+returning number, state, state_time
+
+-- name: placements
+select publisher_id, shards, pinned from placement
+
+-- name: set_placement
+insert into placement (publisher_id, shards, pinned)
+values (%(publisher)s, %(shards)s, %(pinned)s)
+on conflict (publisher_id) do update set shards = excluded.shards, pinned = excluded.pinned
+
+-- name: move_placement
+update placement set shards = %(shards)s where publisher_id = %(publisher)s
+
+-- name: delete_placement
+delete from placement where publisher_id = %(publisher)s
+
+-- name: image_counts
+select p.id, count(i.id)
+from publisher p
+left join reference_image i on i.publisher_id = p.id
+group by p.id
+order by p.id
+
+-- name: large_image_counts
+select publisher_id, count(*)
+from reference_image
+group by publisher_id
+having count(*) > %(above)s
+order by publisher_id
+
+-- name: count_images
+select count(*) from reference_image where publisher_id = %(publisher)s
+
+-- name: notify_placement
+select pg_notify('placement_change', '')
+
+-- name: listen_placement
+listen placement_change
+
+-- name: try_lock_rebalancing
+-- Until the end of the transaction. The number is arbitrary and ours.
+select pg_try_advisory_xact_lock(7310577019641222)
 
 -- name: lock_migrations
 -- Held by the session, across the transactions of the single files. The number is

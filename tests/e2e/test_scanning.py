@@ -139,7 +139,7 @@ def test_updated_link_and_metadata_are_answered(tenant: Tenant) -> None:
 def test_deleted_reference_is_not_found(tenant: Tenant) -> None:
     register(tenant, artworks()[0], "gone")
     register(tenant, artworks()[1], "stays")
-    version = tenant.client.delete_reference("gone", publisher=tenant.id)
+    version = tenant.client.delete_reference("gone", publisher=tenant.id).gallery_version
     assert not tenant.client.scan(encoded(artworks()[0]), min_gallery_version=version)
     result = tenant.client.scan(encoded(artworks()[1]), min_gallery_version=version)
     assert result.best is not None

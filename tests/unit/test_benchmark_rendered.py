@@ -30,7 +30,7 @@ from benchmarks.rendered import (
 from indexing.bundle import DEFAULT_BUNDLE, load_bundle
 from indexing.features import FeatureExtractor
 from indexing.image import Pixels
-from indexing.shard import IndexedReference
+from indexing.segment import IndexedReference
 from training.datasets import read_picture
 
 REGISTERED, UNREGISTERED = 8, 6

@@ -29,10 +29,10 @@ from benchmarks.candidate_sources import (
 )
 from benchmarks.candidates import VIEWS, Trial, summarised
 from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from indexing.descriptor_index import DescriptorIndex
+from indexing.descriptor_index import DescriptorIndex, descriptor_ids
 from indexing.features import FeatureExtractor
 from indexing.keypoints import Channel, LocalFeatures
-from indexing.shard import IndexedReference
+from indexing.segment import IndexedReference
 from indexing.verification import MIN_INLIERS
 from indexing.views import ViewConditions, clutter, render_view
 from indexing.voting import vote
@@ -156,8 +156,8 @@ def test_a_channel_ranks_as_the_product_does(
 ) -> None:
     local = [reference.images[0].local[channel] for reference in references]
     index = DescriptorIndex(channel, bundle.codebooks[channel].quantizers())
-    counts = np.array([len(each) for each in local])
-    index.add(np.arange(len(local)), counts, np.concatenate([each.descriptors for each in local]))
+    ids = descriptor_ids(np.arange(len(local)), np.cumsum([len(each) for each in local]))
+    index.add(ids, np.concatenate([each.descriptors for each in local]))
     extractor = FeatureExtractor(bundle)
     for picture in ART.values():
         own = vote(*index.search(extractor.query(picture, channel).descriptors)).ranking(50)

@@ -18,13 +18,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from imagelink import AsyncClient, Client, NoMatchReason, Role
-from imagelink._calls import METHODS
+from imagelink._channel import METHODS
 from imagelink._conversions import no_match_reason
 from imagelink.cli import app
 from imagelink.cli._files import image_files, slug
 from imagelink.v1 import (
     gallery_pb2,
     gallery_pb2_grpc,
+    placement_pb2,
     publisher_pb2,
     publisher_pb2_grpc,
     recognition_pb2,
@@ -214,7 +215,7 @@ def lines(text: str) -> list[Any]:
 
 
 def test_the_table_of_methods_is_that_of_the_api() -> None:
-    files = recognition_pb2, gallery_pb2, publisher_pb2
+    files = recognition_pb2, gallery_pb2, publisher_pb2, placement_pb2
     services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
     expected = {
         f"/{service.full_name}/{method.name}": method.output_type.full_name
@@ -247,6 +248,7 @@ def test_scan_sends_the_key_and_answers_typed_values(server: Server, client: Cli
     assert result.best.metadata == {"room": "3"}
     assert result.best.location.bottom_right == imagelink.Point(5, 7)
     assert result.best.evidence.inliers == 42
+    assert result.best.evidence.similarity == 0.5
     assert result.no_match_reason is None
     assert result.timings == {"decode": 0.0025}
 
@@ -320,7 +322,7 @@ async def test_async_calls_are_those_of_the_sync_client(server: Server, photo: P
         results = await asyncio.gather(client.scan(photo), client.scan(b"nothing"))
         deleted = await client.delete_reference("publishers/acme/references/a")
     assert [bool(result) for result in results] == [True, False]
-    assert deleted == 6
+    assert deleted.gallery_version == 6
     assert server.keys == {f"Bearer {KEY}"}
 
 

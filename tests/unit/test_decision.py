@@ -33,13 +33,13 @@ def names(*candidates: Candidate, budget: float = 0.001) -> list[str]:
 
 def test_significance_grows_with_inliers_and_falls_with_chances() -> None:
     few, many = candidate("a", 8).evidence, candidate("a", 20).evidence
-    assert many.significance > few.significance
-    assert candidate("a", 8, 200).evidence.significance < few.significance
+    assert many.geometry.significance > few.geometry.significance
+    assert candidate("a", 8, 200).evidence.geometry.significance < few.geometry.significance
 
 
 def test_chance_homographies_are_not_significant() -> None:
-    assert candidate("a", 7, 250).evidence.significance < 0
-    assert candidate("a", 6, 8).evidence.significance > 0
+    assert candidate("a", 7, 250).evidence.geometry.significance < 0
+    assert candidate("a", 6, 8).evidence.geometry.significance > 0
 
 
 def test_only_candidates_beyond_the_threshold_are_accepted() -> None:

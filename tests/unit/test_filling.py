@@ -20,7 +20,7 @@ from indexing.bundle import DEFAULT_BUNDLE, load_bundle
 from indexing.features import FeatureExtractor
 from indexing.image import Pixels
 from indexing.keypoints import Channel, LocalFeatures
-from indexing.shard import IndexedReference
+from indexing.segment import IndexedReference
 from training.datasets import DatasetError, read_picture
 
 BLOCK = 3

@@ -22,7 +22,9 @@ from indexing.forecast import Forecast, Issue, Sighting, Subject, forecast
 from indexing.gallery_records import Written
 from indexing.image import Pixels
 from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET, Publisher, Reference
-from indexing.shard import IndexedReference, Query, SearchResult, Shard
+from indexing.search import Query, SearchResult
+from indexing.segment import IndexedReference
+from indexing.shard import Shard
 from indexing.viewing import SETTINGS, Setting, Viewing, ViewingCondition, planned_views
 from server.assessment import MAX_WAITING, Assessor
 from tests.e2e.pictures import artworks, encoded, patchwork
@@ -269,7 +271,7 @@ def written(reference: str, active: bool = True) -> Written:
 async def test_a_new_picture_is_recognised_beside_the_gallery(
     bundle: Bundle, search: LocalSearch
 ) -> None:
-    made = await assessed(Assessor(bundle, [search]), patchwork(1, 512))
+    made = await assessed(Assessor(bundle, search), patchwork(1, 512))
     assert made.detection_rate > 0.8
     assert (made.duplicates, made.rivals) == ((), ())
     assert made.issues == ()
@@ -280,7 +282,7 @@ async def test_half_of_a_registered_picture_is_confusable(bundle: Bundle) -> Non
     picture = registered.copy()
     half = picture.shape[0] // 2
     picture[half:] = other[half : len(picture), : picture.shape[1]]
-    made = await assessed(Assessor(bundle, [LocalSearch(bundle, {"poster": registered})]), picture)
+    made = await assessed(Assessor(bundle, LocalSearch(bundle, {"poster": registered})), picture)
     assert [each.reference for each in made.rivals] == ["poster"]
     assert made.duplicates == ()
     assert Issue.CONFUSABLE in made.issues
@@ -293,9 +295,7 @@ async def test_a_registered_reference_is_no_duplicate_of_itself(
     if not active:
         search.shard.apply(PUBLISHER.id, 8, [], [NAME])
     image = encoded(POSTER, "PNG")
-    made = await Assessor(bundle, [search]).assess_registered(
-        PUBLISHER, image, written(NAME, active)
-    )
+    made = await Assessor(bundle, search).assess_registered(PUBLISHER, image, written(NAME, active))
     assert made is not None
     assert made.forecast.detection_rate > 0.6
     assert made.forecast.duplicates == ()
@@ -306,7 +306,7 @@ async def test_a_registration_does_not_fail_with_its_assessment(
     bundle: Bundle, search: LocalSearch
 ) -> None:
     search.error = DatabaseUnavailable()
-    assessor = Assessor(bundle, [search])
+    assessor = Assessor(bundle, search)
     image = encoded(POSTER, "PNG")
     assert await assessor.assess_registered(PUBLISHER, image, written(NAME)) is None
     with pytest.raises(DatabaseUnavailable):
@@ -316,7 +316,7 @@ async def test_a_registration_does_not_fail_with_its_assessment(
 async def test_more_than_can_wait_are_sent_away(bundle: Bundle, search: LocalSearch) -> None:
     search.error = DatabaseUnavailable()
     search.opened.clear()
-    assessor = Assessor(bundle, [search])
+    assessor = Assessor(bundle, search)
     image = encoded(patchwork(1, 128), "PNG")
     calls = [
         asyncio.ensure_future(assessor.assess(PUBLISHER, image)) for _ in range(MAX_WAITING + 3)
@@ -330,7 +330,7 @@ async def test_more_than_can_wait_are_sent_away(bundle: Bundle, search: LocalSea
 
 async def test_an_image_that_is_too_plain_is_refused(bundle: Bundle, search: LocalSearch) -> None:
     with pytest.raises(ImageTooPlain):
-        await Assessor(bundle, [search]).assess(PUBLISHER, encoded(GREY, "PNG"))
+        await Assessor(bundle, search).assess(PUBLISHER, encoded(GREY, "PNG"))
 
 
 # The benchmark

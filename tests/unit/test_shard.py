@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from indexing.features import (
 )
 from indexing.keypoints import Channel
 from indexing.placement import shard_of
-from indexing.shard import IndexedReference, Query, SearchResult, Shard
+from indexing.search import Query, SearchResult
+from indexing.segment import IndexedReference
+from indexing.shard import Shard
 
 PICTURES = {art.name: art.picture for art in draw_collection("poster", 4, seed=3)}
 
@@ -60,15 +63,15 @@ def query_of(
     picture: np.ndarray,
     channel: Channel,
     publisher: str = "acme",
-    embedding: Embeddings | None = None,
 ) -> Query:
     return Query(
         0,
         publisher,
-        embedding or extractor.embed([picture]),
+        extractor.version,
         channel,
         extractor.query(picture, channel),
         photo_levels(picture),
+        extractor.embed([picture]),
     )
 
 
@@ -115,13 +118,33 @@ def test_changed_reference_is_not_doubled(
     assert [c.reference for c in result.candidates].count(name) == 1
 
 
-def test_embeddings_of_another_model_are_refused(
-    shard: Shard, extractor: FeatureExtractor, bundle: Bundle
+@pytest.mark.parametrize("part", ["local features", "embedding"])
+def test_features_of_another_model_are_refused(
+    shard: Shard, extractor: FeatureExtractor, part: str
 ) -> None:
     picture = next(iter(PICTURES.values()))
-    foreign = Embeddings("another", extractor.embed([picture]).vectors)
+    query = query_of(extractor, picture, Channel.SIFT)
+    foreign = {
+        "local features": replace(query, model_version="another"),
+        "embedding": replace(
+            query, embedding=Embeddings("another", extractor.embed([picture]).vectors)
+        ),
+    }
     with pytest.raises(ModelVersionMismatch):
-        shard.search(query_of(extractor, picture, Channel.ORB, embedding=foreign))
+        shard.search(foreign[part])
+
+
+def test_without_an_embedding_votes_alone_find_candidates(
+    shard: Shard, extractor: FeatureExtractor
+) -> None:
+    name, picture = next(iter(PICTURES.items()))
+    query = query_of(extractor, picture, Channel.ORB)
+    asked, unasked = (shard.search(each) for each in (query, replace(query, embedding=None)))
+    similarities = [
+        next(c.evidence.similarity for c in result.candidates if c.reference == name)
+        for result in (asked, unasked)
+    ]
+    assert similarities == [pytest.approx(1, abs=1e-3), None]
 
 
 def test_growing_gallery_keeps_what_it_has(
@@ -129,13 +152,13 @@ def test_growing_gallery_keeps_what_it_has(
 ) -> None:
     shard = Shard(bundle)
     copies = [
-        IndexedReference(f"copy-{i}", "", {}, reference.images)
+        IndexedReference(f"copy-{i}-{reference.id}", "", {}, reference.images)
         for i in range(80)
         for reference in references.values()
     ]
     shard.replace("acme", 1, list(references.values()))
-    shard.apply("acme", 2, [copies[i] for i in range(300)], [])
-    shard.apply("acme", 3, [], [f"copy-{i}" for i in range(80)])
+    shard.apply("acme", 2, copies, [])
+    shard.apply("acme", 3, [], [copy.id for copy in copies])
     for name in PICTURES:
         assert search(shard, extractor, name, Channel.ORB).shortlist[0] == name
 
@@ -184,7 +207,7 @@ def test_default_bundle_is_small() -> None:
 
 def test_one_shard_more_moves_only_publishers_that_move_to_it() -> None:
     names = [f"publisher-{i}" for i in range(500)]
-    before, after = ([shard_of(name, count) for name in names] for count in (4, 5))
+    before, after = ([shard_of(name, range(count)) for name in names] for count in (4, 5))
     moved = [new for old, new in zip(before, after, strict=True) if old != new]
     assert set(moved) == {4}
     assert 50 < len(moved) < 150

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from indexing.keypoints import LocalFeatures
-from indexing.verification import consistent, one_to_one, overlap, verify
-from indexing.voting import PLACE_BITS, vote
+from indexing.keypoints import Channel, LocalFeatures
+from indexing.verification import consistent, one_to_one, overlap, refined, verify
+from indexing.voting import PLACE_BITS, nearest, vote
 
 RNG = np.random.default_rng(0)
 CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
@@ -83,6 +83,46 @@ def test_mirrored_reference_is_not_plausible() -> None:
     reference = drawn(50)
     geometry = verify(photographed(reference, MIRRORED), reference)
     assert geometry is None or not geometry.plausible
+
+
+def test_refinement_spreads_over_the_reference_from_a_few_crowded_inliers() -> None:
+    corner, rest = drawn(8), drawn(60)
+    corner = replace(corner, points=corner.points * np.float32(0.25))
+    seen = photographed(corner, TILTED)
+    noise = RNG.normal(0, 0.001, seen.points.shape).astype(np.float32)
+    geometry = verify(replace(seen, points=seen.points + noise), corner)
+    assert geometry is not None
+    assert geometry.plausible
+
+    photo, reference = joined(photographed(rest, TILTED), drawn(150)), joined(rest, drawn(150))
+    better = refined(geometry, photo, reference)
+
+    truth = seen_through(CORNERS, TILTED)
+    errors = [np.linalg.norm(each.quad - truth, axis=1).max() for each in (geometry, better)]
+    assert errors[1] < 0.2 * errors[0]
+    assert better.inliers >= 50
+    assert better.matches == 210
+    assert better.coverage > 2 * geometry.coverage
+
+
+def test_refinement_that_finds_nothing_better_counts_against_a_geometry() -> None:
+    few, rest = drawn(12), drawn(200)
+    geometry = verify(photographed(few, TILTED), few)
+    assert geometry is not None
+
+    same = refined(geometry, joined(photographed(few, TILTED), drawn(200)), joined(few, rest))
+
+    np.testing.assert_allclose(same.quad, geometry.quad, atol=0.02)
+    assert same.matches == 212
+    assert same.significance < geometry.significance
+
+
+def test_the_nearest_descriptor_is_found_by_each_channels_own_distance() -> None:
+    # By its bits 7 is as far from 0 as can be of the three, by its value the nearest.
+    others = np.array([[7], [8], [16]], np.uint8)
+    zero = np.array([[0]], np.uint8)
+    assert nearest(zero, others, Channel.SIFT).tolist() == [0]
+    assert nearest(zero, others, Channel.ORB).tolist() == [1]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5])

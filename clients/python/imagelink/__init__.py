@@ -1,11 +1,21 @@
 """Client of ImageLink: recognises printed pictures in photos."""
 
 from imagelink._async_client import AsyncClient
+from imagelink._batch import Registration, RegistrationResult
 from imagelink._calls import ImageSource
 from imagelink._client import Client
+from imagelink.archives import ImportResult
+from imagelink.erasures import (
+    Deletion,
+    ErasureConfirmation,
+    ErasureReceipt,
+    ErasureState,
+    PublisherDeletion,
+)
 from imagelink.errors import (
     AlreadyExists,
     DeadlineExceeded,
+    FailedPrecondition,
     FieldViolation,
     ImageLinkError,
     InvalidArgument,
@@ -15,7 +25,9 @@ from imagelink.errors import (
     Unauthenticated,
     Unavailable,
 )
+from imagelink.placement import GalleryPart, Placement, Shard, ShardState
 from imagelink.types import (
+    AddedImage,
     ApiKey,
     Assessment,
     ConditionForecast,
@@ -42,6 +54,7 @@ from imagelink.types import (
 )
 
 __all__ = [
+    "AddedImage",
     "AlreadyExists",
     "ApiKey",
     "Assessment",
@@ -49,30 +62,43 @@ __all__ = [
     "Client",
     "ConditionForecast",
     "DeadlineExceeded",
+    "Deletion",
     "Duplicate",
+    "ErasureConfirmation",
+    "ErasureReceipt",
+    "ErasureState",
     "Evidence",
     "Explanation",
     "ExplanationResult",
+    "FailedPrecondition",
     "FieldViolation",
+    "GalleryPart",
     "ImageIssue",
     "ImageIssueKind",
     "ImageLinkError",
     "ImageSource",
+    "ImportResult",
     "InvalidArgument",
     "Match",
     "NoMatchReason",
     "NotFound",
     "PermissionDenied",
+    "Placement",
     "Point",
     "PrintSize",
     "Publisher",
+    "PublisherDeletion",
     "Quad",
     "Reference",
     "ReferenceImage",
+    "Registration",
+    "RegistrationResult",
     "ResourceExhausted",
     "Rival",
     "Role",
     "ScanResult",
+    "Shard",
+    "ShardState",
     "Unauthenticated",
     "Unavailable",
     "Verdict",

@@ -4,18 +4,25 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 
 from imagelink import _calls as calls
+from imagelink._archives import download, upload
+from imagelink._batch import WINDOW, Batch, Registration, RegistrationResult
 from imagelink._calls import Call, ImageSource
 from imagelink._channel import call_metadata, channel_credentials, channel_options
 from imagelink._conversions import Page
-from imagelink.errors import from_rpc_error
+from imagelink._shard_client import AsyncShardClient
+from imagelink.archives import ImportResult
+from imagelink.erasures import Deletion, ErasureReceipt, PublisherDeletion
+from imagelink.errors import from_rpc_error, lost_its_status
 from imagelink.types import (
+    AddedImage,
     ApiKey,
     Assessment,
     ExplanationResult,
@@ -25,11 +32,12 @@ from imagelink.types import (
     ScanResult,
     Written,
 )
+from imagelink.v1 import gallery_pb2
 
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncShardClient):
     """Calls ImageLink without blocking: ``Client`` with ``await``, in one event loop.
 
     Its methods are those of ``Client``, where their arguments are explained.
@@ -115,6 +123,46 @@ class AsyncClient:
         call = calls.register(data, link, reference_id, metadata, request_id, assess, publisher)
         return await self._run(call, timeout)
 
+    async def register_all(
+        self,
+        registrations: Iterable[Registration],
+        *,
+        publisher: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[RegistrationResult, None]:
+        """Registers many references over one stream; yields the result of each as it is there."""
+        batch, room = Batch(publisher), asyncio.Semaphore(WINDOW)
+
+        async def requests() -> AsyncIterator[gallery_pb2.BatchRegisterRequest]:
+            for registration in registrations:
+                await room.acquire()
+                request = await asyncio.to_thread(batch.request, registration)
+                if request is None:
+                    room.release()
+                else:
+                    yield request
+
+        call = self._open_channel().stream_stream(
+            calls.BATCH_REGISTER.path,
+            request_serializer=gallery_pb2.BatchRegisterRequest.SerializeToString,
+            response_deserializer=gallery_pb2.BatchRegisterResponse.FromString,
+        )(requests(), timeout=timeout, metadata=self._metadata)
+        try:
+            async for answer in call:
+                room.release()
+                yield batch.result(answer)
+                for result in batch.unsent():
+                    yield result
+        except grpc.RpcError as error:
+            if lost_its_status(error):
+                # A key or a server that will not do is told by any other call, too.
+                await self._run(calls.list_references(publisher, "", 1, ""), timeout)
+            raise from_rpc_error(error) from error
+        finally:
+            call.cancel()
+        for result in batch.unsent():
+            yield result
+
     async def assess_image(
         self, image: ImageSource, *, publisher: str | None = None, timeout: float | None = None
     ) -> Assessment:
@@ -129,11 +177,16 @@ class AsyncClient:
         return await self._run(calls.get_reference(reference, publisher), timeout)
 
     def list_references(
-        self, *, publisher: str | None = None, page_size: int = 100, timeout: float | None = None
+        self,
+        *,
+        filter: str = "",  # noqa: A002 (the API's name for it)
+        publisher: str | None = None,
+        page_size: int = 100,
+        timeout: float | None = None,
     ) -> AsyncIterator[Reference]:
         """Iterates over all references by id, getting a page at a time."""
         return self._items(
-            lambda token: calls.list_references(publisher, page_size, token), timeout
+            lambda token: calls.list_references(publisher, filter, page_size, token), timeout
         )
 
     async def update_reference(
@@ -152,9 +205,32 @@ class AsyncClient:
 
     async def delete_reference(
         self, reference: str, *, publisher: str | None = None, timeout: float | None = None
-    ) -> int:
-        """Deletes a reference with its images; returns the gallery version that lacks it."""
+    ) -> Deletion:
+        """Deletes a reference with its images; the answer names the receipt of that."""
         return await self._run(calls.delete_reference(reference, publisher), timeout)
+
+    async def add_image(
+        self,
+        reference: str,
+        image: ImageSource,
+        *,
+        publisher: str | None = None,
+        timeout: float | None = None,
+    ) -> AddedImage:
+        """Adds an image to a reference: another side or variant, or a real photo of it."""
+        data = await asyncio.to_thread(calls.read_image, image)
+        return await self._run(calls.add_image(reference, data, publisher), timeout)
+
+    async def remove_image(
+        self,
+        reference: str,
+        image_id: str,
+        *,
+        publisher: str | None = None,
+        timeout: float | None = None,
+    ) -> Written:
+        """Removes an image from a reference, which must have another."""
+        return await self._run(calls.remove_image(reference, image_id, publisher), timeout)
 
     async def create_publisher(
         self,
@@ -191,9 +267,33 @@ class AsyncClient:
         call = calls.update_publisher(publisher, display_name, suspended, false_accept_budget)
         return await self._run(call, timeout)
 
-    async def delete_publisher(self, publisher: str, *, timeout: float | None = None) -> int:
-        """Deletes a publisher with all that is its; returns how many references it had."""
+    async def delete_publisher(
+        self, publisher: str, *, timeout: float | None = None
+    ) -> PublisherDeletion:
+        """Deletes a publisher with all that is its; the answer names the receipt of that."""
         return await self._run(calls.delete_publisher(publisher), timeout)
+
+    async def get_erasure_receipt(
+        self, name: str, *, timeout: float | None = None
+    ) -> ErasureReceipt:
+        """Gets the receipt of a deletion; with a publisher's key, of one of its references."""
+        return await self._run(calls.get_erasure_receipt(name), timeout)
+
+    async def export_gallery(
+        self, publisher: str, path: str | PathLike[str], *, timeout: float | None = None
+    ) -> None:
+        """Writes the archive of a publisher's gallery into a file: all of it, or no file."""
+        options = {"timeout": timeout, "metadata": self._metadata}
+        with self._blocking_channel() as channel:
+            await asyncio.to_thread(download, channel, publisher, path, **options)
+
+    async def import_gallery(
+        self, publisher: str, path: str | PathLike[str], *, timeout: float | None = None
+    ) -> ImportResult:
+        """Imports an archive; what is registered already stays, so that it may be sent again."""
+        options = {"timeout": timeout, "metadata": self._metadata}
+        with self._blocking_channel() as channel:
+            return await asyncio.to_thread(upload, channel, publisher, path, **options)
 
     async def create_api_key(
         self,
@@ -241,6 +341,15 @@ class AsyncClient:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
         return method.convert(answer)
+
+    def _blocking_channel(self) -> grpc.Channel:
+        """A channel for a thread with files to read and write."""
+        options = channel_options()
+        return (
+            grpc.secure_channel(self._target, self._credentials, options)
+            if self._credentials
+            else grpc.insecure_channel(self._target, options)
+        )
 
     def _open_channel(self) -> grpc.aio.Channel:
         """The channel, made at the first call: it belongs to the event loop that runs then."""

@@ -14,7 +14,9 @@ from google.protobuf.message import Message
 
 from imagelink import _conversions as convert
 from imagelink._conversions import Page
+from imagelink.erasures import Deletion, ErasureReceipt, PublisherDeletion
 from imagelink.types import (
+    AddedImage,
     ApiKey,
     Assessment,
     ExplanationResult,
@@ -74,6 +76,9 @@ REGISTER = Method(
 ASSESS_IMAGE = Method(
     "Gallery", "AssessImage", gallery_pb2.AssessImageResponse, convert.assessed_image, retried=True
 )
+BATCH_REGISTER = Method(
+    "Gallery", "BatchRegister", gallery_pb2.BatchRegisterResponse, convert.batch_outcome
+)
 GET_REFERENCE = Method(
     "Gallery", "GetReference", gallery_pb2.Reference, convert.reference, retried=True
 )
@@ -88,7 +93,11 @@ UPDATE_REFERENCE = Method(
     "Gallery", "UpdateReference", gallery_pb2.UpdateReferenceResponse, convert.updated
 )
 DELETE_REFERENCE = Method(
-    "Gallery", "DeleteReference", gallery_pb2.DeleteReferenceResponse, convert.deletion_version
+    "Gallery", "DeleteReference", gallery_pb2.DeleteReferenceResponse, convert.deletion
+)
+ADD_IMAGE = Method("Gallery", "AddImage", gallery_pb2.AddImageResponse, convert.image_added)
+REMOVE_IMAGE = Method(
+    "Gallery", "RemoveImage", gallery_pb2.RemoveImageResponse, convert.image_removed
 )
 CREATE_PUBLISHER = Method(
     "Publishers", "CreatePublisher", publisher_pb2.Publisher, convert.publisher
@@ -110,7 +119,20 @@ DELETE_PUBLISHER = Method(
     "Publishers",
     "DeletePublisher",
     publisher_pb2.DeletePublisherResponse,
-    convert.references_deleted,
+    convert.publisher_deletion,
+)
+GET_ERASURE_RECEIPT = Method(
+    "Publishers",
+    "GetErasureReceipt",
+    publisher_pb2.ErasureReceipt,
+    convert.erasure_receipt,
+    retried=True,
+)
+EXPORT_GALLERY = Method(
+    "Publishers", "ExportGallery", publisher_pb2.ExportGalleryResponse, convert.archive_chunk
+)
+IMPORT_GALLERY = Method(
+    "Publishers", "ImportGallery", publisher_pb2.ImportGalleryResponse, convert.import_result
 )
 CREATE_API_KEY = Method(
     "Publishers", "CreateApiKey", publisher_pb2.CreateApiKeyResponse, convert.created_api_key
@@ -124,16 +146,22 @@ METHODS: tuple[Method[Any, Any], ...] = (
     SCAN,
     EXPLAIN,
     REGISTER,
+    BATCH_REGISTER,
     ASSESS_IMAGE,
     GET_REFERENCE,
     LIST_REFERENCES,
     UPDATE_REFERENCE,
     DELETE_REFERENCE,
+    ADD_IMAGE,
+    REMOVE_IMAGE,
     CREATE_PUBLISHER,
     GET_PUBLISHER,
     LIST_PUBLISHERS,
     UPDATE_PUBLISHER,
     DELETE_PUBLISHER,
+    GET_ERASURE_RECEIPT,
+    EXPORT_GALLERY,
+    IMPORT_GALLERY,
     CREATE_API_KEY,
     LIST_API_KEYS,
     REVOKE_API_KEY,
@@ -178,7 +206,23 @@ def register(
     publisher: str | None,
 ) -> Call[Written]:
     """Registers a reference with its image."""
-    request = gallery_pb2.RegisterRequest(
+    return Call(
+        REGISTER,
+        register_request(image, link, reference_id, metadata, request_id, assess, publisher),
+    )
+
+
+def register_request(
+    image: bytes,
+    link: str,
+    reference_id: str,
+    metadata: Mapping[str, str] | None,
+    request_id: str,
+    assess: bool,
+    publisher: str | None,
+) -> gallery_pb2.RegisterRequest:
+    """What to register, for a call of its own or as an item of a batch."""
+    return gallery_pb2.RegisterRequest(
         parent=_own_or(publisher),
         reference_id=reference_id,
         reference=gallery_pb2.Reference(link=link, metadata=metadata or {}),
@@ -186,7 +230,6 @@ def register(
         request_id=request_id,
         assess=assess,
     )
-    return Call(REGISTER, request)
 
 
 def assess_image(image: bytes, publisher: str | None) -> Call[Assessment]:
@@ -202,11 +245,11 @@ def get_reference(reference: str, publisher: str | None) -> Call[Reference]:
 
 
 def list_references(
-    publisher: str | None, page_size: int, page_token: str
+    publisher: str | None, conditions: str, page_size: int, page_token: str
 ) -> Call[Page[Reference]]:
-    """Lists a page of references."""
+    """Lists a page of the references that pass a filter."""
     request = gallery_pb2.ListReferencesRequest(
-        parent=_own_or(publisher), page_size=page_size, page_token=page_token
+        parent=_own_or(publisher), page_size=page_size, page_token=page_token, filter=conditions
     )
     return Call(LIST_REFERENCES, request)
 
@@ -228,10 +271,22 @@ def update_reference(
     return Call(UPDATE_REFERENCE, request)
 
 
-def delete_reference(reference: str, publisher: str | None) -> Call[int]:
+def delete_reference(reference: str, publisher: str | None) -> Call[Deletion]:
     """Deletes a reference."""
     name = child_name(publisher, "references", reference)
     return Call(DELETE_REFERENCE, gallery_pb2.DeleteReferenceRequest(name=name))
+
+
+def add_image(reference: str, image: bytes, publisher: str | None) -> Call[AddedImage]:
+    """Adds an image to a reference."""
+    name = child_name(publisher, "references", reference)
+    return Call(ADD_IMAGE, gallery_pb2.AddImageRequest(name=name, image=image))
+
+
+def remove_image(reference: str, image_id: str, publisher: str | None) -> Call[Written]:
+    """Removes an image from a reference."""
+    name = child_name(publisher, "references", reference)
+    return Call(REMOVE_IMAGE, gallery_pb2.RemoveImageRequest(name=name, image_id=image_id))
 
 
 def create_publisher(
@@ -276,10 +331,15 @@ def update_publisher(
     return Call(UPDATE_PUBLISHER, request)
 
 
-def delete_publisher(publisher: str) -> Call[int]:
+def delete_publisher(publisher: str) -> Call[PublisherDeletion]:
     """Deletes a publisher and all that is its."""
     request = publisher_pb2.DeletePublisherRequest(name=publisher_name(publisher))
     return Call(DELETE_PUBLISHER, request)
+
+
+def get_erasure_receipt(name: str) -> Call[ErasureReceipt]:
+    """Gets the receipt of an erasure."""
+    return Call(GET_ERASURE_RECEIPT, publisher_pb2.GetErasureReceiptRequest(name=name))
 
 
 def create_api_key(publisher: str, role: Role | str, display_name: str) -> Call[tuple[ApiKey, str]]:

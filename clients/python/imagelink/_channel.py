@@ -5,10 +5,13 @@ from typing import Any
 
 import grpc
 
-from imagelink._calls import METHODS
+from imagelink import _calls, _shard_calls
 
 MAX_MESSAGE_BYTES = 9 * 1024 * 1024
 """An image of 8 MiB, and room for what goes with it."""
+
+METHODS = (*_calls.METHODS, *_shard_calls.METHODS)
+"""Every method of the API."""
 
 _RETRY_POLICY = {
     "maxAttempts": 4,

@@ -1,18 +1,25 @@
 """The client that blocks."""
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 
 from imagelink import _calls as calls
+from imagelink._archives import download, upload
+from imagelink._batch import Batch, Feed, Registration, RegistrationResult
 from imagelink._calls import Call, ImageSource
 from imagelink._channel import call_metadata, channel_credentials, channel_options
 from imagelink._conversions import Page
+from imagelink._shard_client import ShardClient
+from imagelink.archives import ImportResult
+from imagelink.erasures import Deletion, ErasureReceipt, PublisherDeletion
 from imagelink.errors import from_rpc_error
 from imagelink.types import (
+    AddedImage,
     ApiKey,
     Assessment,
     ExplanationResult,
@@ -22,11 +29,12 @@ from imagelink.types import (
     ScanResult,
     Written,
 )
+from imagelink.v1 import gallery_pb2
 
 T = TypeVar("T")
 
 
-class Client:
+class Client(ShardClient):
     """Calls ImageLink and waits for the answer. Threads may share one.
 
     Every call raises an ``ImageLinkError`` if it fails. Reads, ``scan`` and ``register`` are
@@ -149,6 +157,43 @@ class Client:
         call = calls.register(data, link, reference_id, metadata, request_id, assess, publisher)
         return self._run(call, timeout)
 
+    def register_all(
+        self,
+        registrations: Iterable[Registration],
+        *,
+        publisher: str | None = None,
+        timeout: float | None = None,
+    ) -> Generator[RegistrationResult, None, None]:
+        """Registers many references over one stream; yields the result of each as it is there.
+
+        The results come in any order, and one that failed has its error: only what breaks the
+        stream is raised. Sent again with their ``request_id``, registrations that were done are
+        not done again.
+
+        Args:
+            registrations: What to register. A thread of gRPC takes them as the server has room.
+            publisher: The key's own by default.
+            timeout: Seconds that all of them may take; without end by default.
+        """
+        batch = Batch(publisher)
+        feed = Feed(batch, registrations)
+        call = self._channel.stream_stream(
+            calls.BATCH_REGISTER.path,
+            request_serializer=gallery_pb2.BatchRegisterRequest.SerializeToString,
+            response_deserializer=gallery_pb2.BatchRegisterResponse.FromString,
+        )(iter(feed), timeout=timeout, metadata=self._metadata)
+        try:
+            for answer in call:
+                feed.answered()
+                yield batch.result(answer)
+                yield from batch.unsent()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            feed.close()
+            call.cancel()  # type: ignore[no-untyped-call]
+        yield from batch.unsent()
+
     def assess_image(
         self, image: ImageSource, *, publisher: str | None = None, timeout: float | None = None
     ) -> Assessment:
@@ -168,11 +213,24 @@ class Client:
         return self._run(calls.get_reference(reference, publisher), timeout)
 
     def list_references(
-        self, *, publisher: str | None = None, page_size: int = 100, timeout: float | None = None
+        self,
+        *,
+        filter: str = "",  # noqa: A002 (the API's name for it)
+        publisher: str | None = None,
+        page_size: int = 100,
+        timeout: float | None = None,
     ) -> Iterator[Reference]:
-        """Iterates over all references by id, getting a page at a time."""
+        """Iterates over the references by id, getting a page at a time.
+
+        Args:
+            filter: Only those that pass all conditions, such as ``active = true AND
+                metadata.room = "3"``; others are ``id = "spring-*"`` and ``metadata:room``.
+            publisher: The key's own by default.
+            page_size: References per page.
+            timeout: Seconds that getting a page may take.
+        """
         return self._items(
-            lambda token: calls.list_references(publisher, page_size, token), timeout
+            lambda token: calls.list_references(publisher, filter, page_size, token), timeout
         )
 
     def update_reference(
@@ -191,9 +249,32 @@ class Client:
 
     def delete_reference(
         self, reference: str, *, publisher: str | None = None, timeout: float | None = None
-    ) -> int:
-        """Deletes a reference with its images; returns the gallery version that lacks it."""
+    ) -> Deletion:
+        """Deletes a reference with its images; the answer names the receipt of that."""
         return self._run(calls.delete_reference(reference, publisher), timeout)
+
+    def add_image(
+        self,
+        reference: str,
+        image: ImageSource,
+        *,
+        publisher: str | None = None,
+        timeout: float | None = None,
+    ) -> AddedImage:
+        """Adds an image to a reference: another side or variant, or a real photo of it."""
+        data = calls.read_image(image)
+        return self._run(calls.add_image(reference, data, publisher), timeout)
+
+    def remove_image(
+        self,
+        reference: str,
+        image_id: str,
+        *,
+        publisher: str | None = None,
+        timeout: float | None = None,
+    ) -> Written:
+        """Removes an image from a reference, which must have another."""
+        return self._run(calls.remove_image(reference, image_id, publisher), timeout)
 
     def create_publisher(
         self,
@@ -230,9 +311,41 @@ class Client:
         call = calls.update_publisher(publisher, display_name, suspended, false_accept_budget)
         return self._run(call, timeout)
 
-    def delete_publisher(self, publisher: str, *, timeout: float | None = None) -> int:
-        """Deletes a publisher with all that is its; returns how many references it had."""
+    def delete_publisher(
+        self, publisher: str, *, timeout: float | None = None
+    ) -> PublisherDeletion:
+        """Deletes a publisher with all that is its; the answer names the receipt of that."""
         return self._run(calls.delete_publisher(publisher), timeout)
+
+    def get_erasure_receipt(self, name: str, *, timeout: float | None = None) -> ErasureReceipt:
+        """Gets the receipt of a deletion; with a publisher's key, of one of its references."""
+        return self._run(calls.get_erasure_receipt(name), timeout)
+
+    def export_gallery(
+        self, publisher: str, path: str | PathLike[str], *, timeout: float | None = None
+    ) -> None:
+        """Writes the archive of a publisher's gallery into a file: all of it, or no file.
+
+        Args:
+            publisher: Whose gallery.
+            path: The file to write, a tar archive.
+            timeout: Seconds that the whole may take; without end by default.
+        """
+        options = {"timeout": timeout, "metadata": self._metadata}
+        download(self._channel, publisher, path, **options)
+
+    def import_gallery(
+        self, publisher: str, path: str | PathLike[str], *, timeout: float | None = None
+    ) -> ImportResult:
+        """Imports an archive; what is registered already stays, so that it may be sent again.
+
+        Args:
+            publisher: Whose gallery: the one that the archive is of.
+            path: The file that ``export_gallery`` wrote.
+            timeout: Seconds that the whole may take; without end by default.
+        """
+        options = {"timeout": timeout, "metadata": self._metadata}
+        return upload(self._channel, publisher, path, **options)
 
     def create_api_key(
         self,

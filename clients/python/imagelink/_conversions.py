@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from imagelink import types
+from imagelink import archives, erasures, types
+from imagelink.errors import ImageLinkError, from_status
 from imagelink.v1 import gallery_pb2, publisher_pb2, recognition_pb2
 
 T = TypeVar("T")
@@ -54,7 +56,7 @@ def quad(message: recognition_pb2.Quad) -> types.Quad:
 def evidence(message: recognition_pb2.Evidence) -> types.Evidence:
     """Converts what a match rests on."""
     return types.Evidence(
-        similarity=message.similarity,
+        similarity=message.similarity if message.HasField("similarity") else None,
         vote_share=message.vote_share,
         inliers=message.inliers,
         inlier_ratio=message.inlier_ratio,
@@ -129,6 +131,23 @@ def registered(message: gallery_pb2.RegisterResponse) -> types.Written:
     return types.Written(reference(message.reference), message.gallery_version, assessed)
 
 
+def batch_outcome(message: gallery_pb2.BatchRegisterResponse) -> types.Written | ImageLinkError:
+    """Converts the result of one item of a batch."""
+    if message.HasField("error"):
+        return from_status(message.error)
+    return registered(message.response)
+
+
+def image_added(message: gallery_pb2.AddImageResponse) -> types.AddedImage:
+    """Converts the answer to an added image."""
+    return types.AddedImage(reference(message.reference), message.gallery_version, message.image_id)
+
+
+def image_removed(message: gallery_pb2.RemoveImageResponse) -> types.Written:
+    """Converts the answer to a removed image."""
+    return types.Written(reference(message.reference), message.gallery_version)
+
+
 def assessed_image(message: gallery_pb2.AssessImageResponse) -> types.Assessment:
     """Converts the assessment of an image."""
     return assessment(message.assessment)
@@ -200,9 +219,9 @@ def reference_page(message: gallery_pb2.ListReferencesResponse) -> Page[types.Re
     return Page(tuple(map(reference, message.references)), message.next_page_token)
 
 
-def deletion_version(message: gallery_pb2.DeleteReferenceResponse) -> int:
-    """The gallery version that no longer has the deleted reference."""
-    return message.gallery_version
+def deletion(message: gallery_pb2.DeleteReferenceResponse) -> erasures.Deletion:
+    """Converts the answer to the deletion of a reference."""
+    return erasures.Deletion(message.gallery_version, message.erasure_receipt)
 
 
 def publisher(message: publisher_pb2.Publisher) -> types.Publisher:
@@ -222,9 +241,56 @@ def publisher_page(message: publisher_pb2.ListPublishersResponse) -> Page[types.
     return Page(tuple(map(publisher, message.publishers)), message.next_page_token)
 
 
-def references_deleted(message: publisher_pb2.DeletePublisherResponse) -> int:
-    """How many references were deleted with a publisher."""
-    return message.references_deleted
+def publisher_deletion(
+    message: publisher_pb2.DeletePublisherResponse,
+) -> erasures.PublisherDeletion:
+    """Converts the answer to the deletion of a publisher."""
+    return erasures.PublisherDeletion(message.references_deleted, message.erasure_receipt)
+
+
+def erasure_receipt(message: publisher_pb2.ErasureReceipt) -> erasures.ErasureReceipt:
+    """Converts the receipt of an erasure."""
+    return erasures.ErasureReceipt(
+        name=message.name,
+        subject=message.subject,
+        reference_count=message.reference_count,
+        image_count=message.image_count,
+        feature_count=message.feature_count,
+        blob_count=message.blob_count,
+        request_time=_time(message.request_time),
+        blob_delete_time=_time_of(message, "blob_delete_time"),
+        complete_time=_time_of(message, "complete_time"),
+        confirmations=tuple(
+            erasures.ErasureConfirmation(
+                item.shard_replica, erasure_state(item.state), _time_of(item, "confirm_time")
+            )
+            for item in message.confirmations
+        ),
+    )
+
+
+def erasure_state(value: int) -> erasures.ErasureState:
+    """Converts whether an index still holds what was erased."""
+    name = _enum_name(publisher_pb2.ErasureState.items(), value).removeprefix("ERASURE_STATE_")
+    return erasures.ErasureState.__members__.get(name, erasures.ErasureState.UNKNOWN)
+
+
+def archive_chunk(message: publisher_pb2.ExportGalleryResponse) -> bytes:
+    """The next bytes of an archive."""
+    return message.chunk
+
+
+def import_result(message: publisher_pb2.ImportGalleryResponse) -> archives.ImportResult | None:
+    """Converts what became of an archive; None where only a chunk was taken."""
+    if not message.HasField("result"):
+        return None
+    result = message.result
+    return archives.ImportResult(
+        imported_count=result.imported_count,
+        kept_count=result.kept_count,
+        failures={each.reference: from_status(each.error) for each in result.failures},
+        gallery_version=result.gallery_version,
+    )
 
 
 def role(value: int) -> types.Role:
@@ -240,7 +306,7 @@ def api_key(message: publisher_pb2.ApiKey) -> types.ApiKey:
         role=role(message.role),
         display_name=message.display_name,
         create_time=_time(message.create_time),
-        revoke_time=_time(message.revoke_time) if message.HasField("revoke_time") else None,
+        revoke_time=_time_of(message, "revoke_time"),
     )
 
 
@@ -256,6 +322,10 @@ def api_keys(message: publisher_pb2.ListApiKeysResponse) -> list[types.ApiKey]:
 
 def _time(timestamp: Timestamp) -> datetime:
     return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def _time_of(message: Message, field: str) -> datetime | None:
+    return _time(getattr(message, field)) if message.HasField(field) else None
 
 
 def _enum_name(items: Sequence[tuple[str, int]], value: int) -> str:

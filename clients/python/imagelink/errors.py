@@ -68,6 +68,10 @@ class InvalidArgument(ImageLinkError):
     """The request is malformed, or its image unusable."""
 
 
+class FailedPrecondition(ImageLinkError):
+    """The state of things does not allow this call: change that first."""
+
+
 class DeadlineExceeded(ImageLinkError):
     """There was no answer within the timeout."""
 
@@ -86,18 +90,40 @@ _CLASSES: dict[grpc.StatusCode, type[ImageLinkError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
 }
+_LOST_STATUS = "Internal error from Core"
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def from_rpc_error(error: grpc.RpcError) -> ImageLinkError:
     """Translates an error of a sync or async gRPC call, with its ``google.rpc.Status`` details."""
-    code = error.code()
-    status = _rich_status(error)
+    if lost_its_status(error):
+        message = "The stream broke: send again what was not answered."
+        return Unavailable(message, code=grpc.StatusCode.UNAVAILABLE)
+    return _error(error.code(), error.details() or "", _rich_status(error))
+
+
+def lost_its_status(error: grpc.RpcError) -> bool:
+    """Whether an async stream ended while it was written to, so that gRPC lost why it did.
+
+    See https://github.com/grpc/grpc/issues/36066. Its translation is Unavailable then.
+    """
+    return bool(error.details() == _LOST_STATUS)
+
+
+def from_status(status: status_pb2.Status) -> ImageLinkError:
+    """Translates an error that came in an answer."""
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _error(code, status.message, status)
+
+
+def _error(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> ImageLinkError:
     return _CLASSES.get(code, ImageLinkError)(
-        error.details() or f"The call failed with status {code.name}.",
+        message or f"The call failed with status {code.name}.",
         code=code,
         reason=_detail(status, error_details_pb2.ErrorInfo()).reason,
         field_violations=_violations(_detail(status, error_details_pb2.BadRequest())),

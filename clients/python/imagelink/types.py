@@ -68,7 +68,8 @@ class Quad:
 class Evidence:
     """What was measured between a photo and a reference."""
 
-    similarity: float
+    similarity: float | None
+    """Cosine of the embeddings; None where the photo was recognised without its own."""
     vote_share: float
     inliers: int
     inlier_ratio: float
@@ -332,6 +333,15 @@ class Written:
     """Give it to ``scan`` as ``min_gallery_version`` to be sure that the scan sees the write."""
     assessment: Assessment | None = None
     """None where it was not asked for, and where the server had no time for it."""
+
+
+@dataclass(frozen=True)
+class AddedImage:
+    """A reference with a further image, the image's id, and the gallery version that has it."""
+
+    reference: Reference
+    gallery_version: int
+    image_id: str
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,27 @@
 """The ``imagelink`` command."""
 
-from imagelink.cli import _keys, _publishers, _references
+from imagelink.cli import _erasures, _images, _keys, _publishers, _references, _shards
 from imagelink.cli._app import app
 from imagelink.cli._assess import assess
 from imagelink.cli._explain import explain
+from imagelink.cli._placement import pin, placement, unpin
 from imagelink.cli._register import register
+from imagelink.cli._register_all import register_all
 from imagelink.cli._scan import scan
 
 __all__ = ["app"]
 
 app.command()(register)
+app.command()(register_all)
 app.command()(assess)
 app.command()(scan)
 app.command()(explain)
+_publishers.app.command()(placement)
+_publishers.app.command()(pin)
+_publishers.app.command()(unpin)
 app.add_typer(_references.app, name="reference")
+app.add_typer(_images.app, name="image")
 app.add_typer(_publishers.app, name="publisher")
 app.add_typer(_keys.app, name="key")
+app.add_typer(_shards.app, name="shard")
+app.add_typer(_erasures.app, name="erasure")

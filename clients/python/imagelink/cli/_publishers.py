@@ -1,5 +1,7 @@
 """``imagelink publisher``: manages publishers, with an operator's key."""
 
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -76,8 +78,37 @@ def delete(
     if not yes:
         typer.confirm(f"Delete {publisher} and all of its references?", abort=True, err=True)
     with connected(ctx) as client:
-        count = client.delete_publisher(publisher)
-    print(f"Deleted {publisher} with {count} references.")
+        deleted = client.delete_publisher(publisher)
+    print(f"Deleted {publisher} with {deleted.references_deleted} references.")
+    print(f"Receipt: {deleted.erasure_receipt}")
+
+
+@app.command("export")
+def export_gallery(
+    ctx: typer.Context,
+    publisher: PublisherId,
+    file: Annotated[Path, typer.Argument(help="The archive to write.", dir_okay=False)],
+) -> None:
+    """Export a publisher's gallery as an archive."""
+    with connected(ctx) as client:
+        client.export_gallery(publisher, file)
+    print(f"Exported {publisher} to {file}: {file.stat().st_size:,} bytes.")
+
+
+@app.command("import")
+def import_gallery(
+    ctx: typer.Context,
+    publisher: PublisherId,
+    file: Annotated[Path, typer.Argument(help="The archive.", dir_okay=False)],
+) -> None:
+    """Import an archive; references that are there already are left as they are."""
+    with connected(ctx) as client:
+        result = client.import_gallery(publisher, file)
+    print(f"{result.imported_count} imported, {result.kept_count} already there.")
+    for reference, error in result.failures.items():
+        print(f"{reference}: {' '.join(str(error).split())}", file=sys.stderr)
+    if not result:
+        raise typer.Exit(1)
 
 
 def _update(ctx: typer.Context, publisher: str, json: bool, **changes: Any) -> None:

@@ -22,10 +22,21 @@ Owner = Annotated[
 
 
 @app.command("list")
-def list_all(ctx: typer.Context, publisher: Owner = None, json: Json = False) -> None:
-    """List all references."""
+def list_all(
+    ctx: typer.Context,
+    conditions: Annotated[
+        str,
+        typer.Option(
+            "--filter",
+            help="Only those that pass, such as 'active = false AND id = \"spring-*\"'.",
+        ),
+    ] = "",
+    publisher: Owner = None,
+    json: Json = False,
+) -> None:
+    """List references."""
     with connected(ctx) as client:
-        references = client.list_references(publisher=publisher)
+        references = client.list_references(filter=conditions, publisher=publisher)
         if json:
             for reference in references:
                 print_json(reference)
@@ -79,8 +90,9 @@ def delete(
     if not yes:
         typer.confirm(f"Delete {name}?", abort=True, err=True)
     with connected(ctx) as client:
-        version = client.delete_reference(name, publisher=publisher)
-    print(f"Deleted {name}; the gallery is at version {version}.")
+        deleted = client.delete_reference(name, publisher=publisher)
+    print(f"Deleted {name}; the gallery is at version {deleted.gallery_version}.")
+    print(f"Receipt: {deleted.erasure_receipt}")
 
 
 def _entries(pairs: list[str]) -> dict[str, str]:
@@ -99,7 +111,9 @@ def _print(reference: Reference, json: bool) -> None:
         link=reference.link,
         state=_state(reference),
         metadata=", ".join(f"{key}={value}" for key, value in reference.metadata.items()),
-        images=", ".join(f"{image.width}x{image.height}" for image in reference.images),
+        images=", ".join(
+            f"{image.image_id} ({image.width}x{image.height})" for image in reference.images
+        ),
         created=moment(reference.create_time),
         updated=moment(reference.update_time),
     )

@@ -74,6 +74,34 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. A fault of the server; its log has the details under the id in
     the message.
     """
+    ERROR_REASON_IMAGE_NOT_FOUND: _ErrorReason.ValueType  # 23
+    """NOT_FOUND. The reference has no such image."""
+    ERROR_REASON_TOO_MANY_IMAGES: _ErrorReason.ValueType  # 24
+    """FAILED_PRECONDITION. The reference has 16 images, the most that one may
+    have.
+    """
+    ERROR_REASON_LAST_IMAGE: _ErrorReason.ValueType  # 25
+    """FAILED_PRECONDITION. A reference's last image cannot be removed."""
+    ERROR_REASON_ERASURE_RECEIPT_NOT_FOUND: _ErrorReason.ValueType  # 26
+    """NOT_FOUND. There is no such erasure receipt."""
+    ERROR_REASON_ARCHIVE_INVALID: _ErrorReason.ValueType  # 27
+    """INVALID_ARGUMENT. What was sent is no archive of a gallery, or one that
+    this server, or this publisher, cannot take.
+    """
+    ERROR_REASON_ARCHIVE_DAMAGED: _ErrorReason.ValueType  # 28
+    """INVALID_ARGUMENT. The archive was changed or cut off on its way."""
+    ERROR_REASON_IMAGE_FILE_DAMAGED: _ErrorReason.ValueType  # 29
+    """DATA_LOSS. The stored file of an image is lost or damaged."""
+    ERROR_REASON_SHARD_NOT_FOUND: _ErrorReason.ValueType  # 30
+    """NOT_FOUND. There is no such shard."""
+    ERROR_REASON_SHARD_NOT_ACTIVE: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION. The shard takes no publisher in its present state."""
+    ERROR_REASON_LAST_SHARD: _ErrorReason.ValueType  # 32
+    """FAILED_PRECONDITION. The last active shard cannot be drained."""
+    ERROR_REASON_SHARD_HAS_PINS: _ErrorReason.ValueType  # 33
+    """FAILED_PRECONDITION. A shard that publishers are pinned to cannot be drained."""
+    ERROR_REASON_SHARD_UNAVAILABLE: _ErrorReason.ValueType  # 34
+    """UNAVAILABLE. The shard does not answer; retry as `RetryInfo` says."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error status of this API carries a
@@ -134,4 +162,32 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
 """INTERNAL. A fault of the server; its log has the details under the id in
 the message.
 """
+ERROR_REASON_IMAGE_NOT_FOUND: ErrorReason.ValueType  # 23
+"""NOT_FOUND. The reference has no such image."""
+ERROR_REASON_TOO_MANY_IMAGES: ErrorReason.ValueType  # 24
+"""FAILED_PRECONDITION. The reference has 16 images, the most that one may
+have.
+"""
+ERROR_REASON_LAST_IMAGE: ErrorReason.ValueType  # 25
+"""FAILED_PRECONDITION. A reference's last image cannot be removed."""
+ERROR_REASON_ERASURE_RECEIPT_NOT_FOUND: ErrorReason.ValueType  # 26
+"""NOT_FOUND. There is no such erasure receipt."""
+ERROR_REASON_ARCHIVE_INVALID: ErrorReason.ValueType  # 27
+"""INVALID_ARGUMENT. What was sent is no archive of a gallery, or one that
+this server, or this publisher, cannot take.
+"""
+ERROR_REASON_ARCHIVE_DAMAGED: ErrorReason.ValueType  # 28
+"""INVALID_ARGUMENT. The archive was changed or cut off on its way."""
+ERROR_REASON_IMAGE_FILE_DAMAGED: ErrorReason.ValueType  # 29
+"""DATA_LOSS. The stored file of an image is lost or damaged."""
+ERROR_REASON_SHARD_NOT_FOUND: ErrorReason.ValueType  # 30
+"""NOT_FOUND. There is no such shard."""
+ERROR_REASON_SHARD_NOT_ACTIVE: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION. The shard takes no publisher in its present state."""
+ERROR_REASON_LAST_SHARD: ErrorReason.ValueType  # 32
+"""FAILED_PRECONDITION. The last active shard cannot be drained."""
+ERROR_REASON_SHARD_HAS_PINS: ErrorReason.ValueType  # 33
+"""FAILED_PRECONDITION. A shard that publishers are pinned to cannot be drained."""
+ERROR_REASON_SHARD_UNAVAILABLE: ErrorReason.ValueType  # 34
+"""UNAVAILABLE. The shard does not answer; retry as `RetryInfo` says."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -160,7 +161,9 @@ class Reference(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferenceImage]:
-        """The images by which it is recognised. Output only."""
+        """The images by which it is recognised, 1 to 16, in the order in which they
+        were added. Output only.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -315,6 +318,68 @@ class RegisterResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisterResponse: _TypeAlias = RegisterResponse  # noqa: Y015
+
+@_typing.final
+class BatchRegisterRequest(_message.Message):
+    """Request of `Gallery.BatchRegister`: one item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def item(self) -> Global___RegisterRequest:
+        """Required. What to register. `assess` must not be set: assessments would
+        hold up the stream.
+        """
+
+    def __init__(
+        self,
+        *,
+        item: Global___RegisterRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRegisterRequest: _TypeAlias = BatchRegisterRequest  # noqa: Y015
+
+@_typing.final
+class BatchRegisterResponse(_message.Message):
+    """Response of `Gallery.BatchRegister`: the result of one item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_NUMBER_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    item_number: _builtins.int
+    """Which item of the stream, the first being 0. Results come in any order."""
+    @_builtins.property
+    def response(self) -> Global___RegisterResponse:
+        """It is registered."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why it is not, with the same details as an error of `Register`."""
+
+    def __init__(
+        self,
+        *,
+        item_number: _builtins.int = ...,
+        response: Global___RegisterResponse | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "item_number", b"item_number", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___BatchRegisterResponse: _TypeAlias = BatchRegisterResponse  # noqa: Y015
 
 @_typing.final
 class AssessImageRequest(_message.Message):
@@ -635,22 +700,38 @@ class ListReferencesRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Optional. `publishers/{publisher}`; the key's own publisher by default."""
     page_size: _builtins.int
     """Optional. At most 1000; 100 by default."""
     page_token: _builtins.str
-    """Optional. `next_page_token` of the page before."""
+    """Optional. `next_page_token` of the page before, which must have had the
+    same `filter`.
+    """
+    filter: _builtins.str
+    """Optional. Lists only the references that pass all of these conditions,
+    which are joined by `AND` (a part of AIP-160). At most 4096 characters.
+
+    - `active = true` or `active = false`.
+    - `id = "spring-sale"`, or `id = "spring-*"` for all ids that begin so.
+    - `metadata.room = "3"`: the metadata has this entry.
+    - `metadata:room`: the metadata has this key.
+
+    A key or value of letters, digits, `_` and `-` alone needs no quotes; in
+    quotes `\\"` stands for a quote and `\\\\` for a backslash.
+    """
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -668,7 +749,7 @@ class ListReferencesResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     total_size: _builtins.int
-    """How many references the publisher has in all."""
+    """How many references pass the filter, on all pages together."""
     @_builtins.property
     def references(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reference]:
         """The references of this page."""
@@ -775,17 +856,135 @@ class DeleteReferenceResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    ERASURE_RECEIPT_FIELD_NUMBER: _builtins.int
     gallery_version: _builtins.int
     """The gallery version that no longer has the reference."""
+    erasure_receipt: _builtins.str
+    """Name of the receipt, for `Publishers.GetErasureReceipt`:
+    `publishers/{publisher}/erasureReceipts/{erasure_receipt}`.
+    """
     def __init__(
         self,
         *,
         gallery_version: _builtins.int = ...,
+        erasure_receipt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery_version", b"gallery_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure_receipt", b"erasure_receipt", "gallery_version", b"gallery_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteReferenceResponse: _TypeAlias = DeleteReferenceResponse  # noqa: Y015
+
+@_typing.final
+class AddImageRequest(_message.Message):
+    """Request of `Gallery.AddImage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. The reference: `publishers/{publisher}/references/{reference}`."""
+    image: _builtins.bytes
+    """Required. The image, as for `RegisterRequest.image`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddImageRequest: _TypeAlias = AddImageRequest  # noqa: Y015
+
+@_typing.final
+class AddImageResponse(_message.Message):
+    """Response of `Gallery.AddImage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    gallery_version: _builtins.int
+    """The gallery version that has the image."""
+    image_id: _builtins.str
+    """Identifies the new image."""
+    @_builtins.property
+    def reference(self) -> Global___Reference:
+        """The reference as it is now."""
+
+    def __init__(
+        self,
+        *,
+        reference: Global___Reference | None = ...,
+        gallery_version: _builtins.int = ...,
+        image_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery_version", b"gallery_version", "image_id", b"image_id", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddImageResponse: _TypeAlias = AddImageResponse  # noqa: Y015
+
+@_typing.final
+class RemoveImageRequest(_message.Message):
+    """Request of `Gallery.RemoveImage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. The reference: `publishers/{publisher}/references/{reference}`."""
+    image_id: _builtins.str
+    """Required. Which of its images."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        image_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveImageRequest: _TypeAlias = RemoveImageRequest  # noqa: Y015
+
+@_typing.final
+class RemoveImageResponse(_message.Message):
+    """Response of `Gallery.RemoveImage`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    gallery_version: _builtins.int
+    """The gallery version that no longer has the image."""
+    @_builtins.property
+    def reference(self) -> Global___Reference:
+        """The reference as it is now."""
+
+    def __init__(
+        self,
+        *,
+        reference: Global___Reference | None = ...,
+        gallery_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reference", b"reference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery_version", b"gallery_version", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveImageResponse: _TypeAlias = RemoveImageResponse  # noqa: Y015

@@ -42,6 +42,11 @@ class GalleryStub:
                 request_serializer=imagelink_dot_v1_dot_gallery__pb2.RegisterRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_gallery__pb2.RegisterResponse.FromString,
                 _registered_method=True)
+        self.BatchRegister = channel.stream_stream(
+                '/imagelink.v1.Gallery/BatchRegister',
+                request_serializer=imagelink_dot_v1_dot_gallery__pb2.BatchRegisterRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_gallery__pb2.BatchRegisterResponse.FromString,
+                _registered_method=True)
         self.AssessImage = channel.unary_unary(
                 '/imagelink.v1.Gallery/AssessImage',
                 request_serializer=imagelink_dot_v1_dot_gallery__pb2.AssessImageRequest.SerializeToString,
@@ -67,6 +72,16 @@ class GalleryStub:
                 request_serializer=imagelink_dot_v1_dot_gallery__pb2.DeleteReferenceRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_gallery__pb2.DeleteReferenceResponse.FromString,
                 _registered_method=True)
+        self.AddImage = channel.unary_unary(
+                '/imagelink.v1.Gallery/AddImage',
+                request_serializer=imagelink_dot_v1_dot_gallery__pb2.AddImageRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_gallery__pb2.AddImageResponse.FromString,
+                _registered_method=True)
+        self.RemoveImage = channel.unary_unary(
+                '/imagelink.v1.Gallery/RemoveImage',
+                request_serializer=imagelink_dot_v1_dot_gallery__pb2.RemoveImageRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_gallery__pb2.RemoveImageResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServicer:
@@ -87,6 +102,29 @@ class GalleryServicer:
         Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
         `request_id` used before with other content), ALREADY_EXISTS,
         RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRegister(self, request_iterator, context):
+        """Registers many references: a stream of items in, a result for each out, as
+        they get done.
+
+        An item that cannot be registered is answered with its error, in the form
+        that `Register` would give it, and the others go on. Several items are
+        prepared at a time and written in one transaction, each under a
+        `gallery_version` of its own.
+
+        The server reads on only while fewer than 32 items of the stream wait for
+        their results to be taken: read results while you send. Give every item a
+        `request_id`, so that the whole may be sent again after a broken
+        connection. Choose a deadline for the whole stream, or none.
+
+        Statuses: INVALID_ARGUMENT, PERMISSION_DENIED (another publisher's
+        `parent`), ALREADY_EXISTS, NOT_FOUND (the reference of a repeated
+        `request_id` was deleted), UNAVAILABLE and INTERNAL, of an item; of the
+        stream itself those of all methods and RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,9 +156,10 @@ class GalleryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListReferences(self, request, context):
-        """Lists references, by id.
+        """Lists references, by id: all of them, or those that pass a filter.
 
-        Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
+        Statuses: INVALID_ARGUMENT (also for a filter that cannot be read, and for
+        a page token that is not ours or was made with another filter).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,6 +183,30 @@ class GalleryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddImage(self, request, context):
+        """Adds an image to a reference: another side or variant of the printed thing,
+        or a real photo of it. A scan that shows any of its images finds the
+        reference.
+
+        A call is not repeatable: the same image sent twice is there twice.
+
+        Statuses: INVALID_ARGUMENT (a malformed field or an unusable image),
+        NOT_FOUND, FAILED_PRECONDITION (the reference has 16 images).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveImage(self, request, context):
+        """Removes an image from a reference, and everything derived from it.
+
+        Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is the
+        reference's last image).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -151,6 +214,11 @@ def add_GalleryServicer_to_server(servicer, server):
                     servicer.Register,
                     request_deserializer=imagelink_dot_v1_dot_gallery__pb2.RegisterRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_gallery__pb2.RegisterResponse.SerializeToString,
+            ),
+            'BatchRegister': grpc.stream_stream_rpc_method_handler(
+                    servicer.BatchRegister,
+                    request_deserializer=imagelink_dot_v1_dot_gallery__pb2.BatchRegisterRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_gallery__pb2.BatchRegisterResponse.SerializeToString,
             ),
             'AssessImage': grpc.unary_unary_rpc_method_handler(
                     servicer.AssessImage,
@@ -176,6 +244,16 @@ def add_GalleryServicer_to_server(servicer, server):
                     servicer.DeleteReference,
                     request_deserializer=imagelink_dot_v1_dot_gallery__pb2.DeleteReferenceRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_gallery__pb2.DeleteReferenceResponse.SerializeToString,
+            ),
+            'AddImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddImage,
+                    request_deserializer=imagelink_dot_v1_dot_gallery__pb2.AddImageRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_gallery__pb2.AddImageResponse.SerializeToString,
+            ),
+            'RemoveImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveImage,
+                    request_deserializer=imagelink_dot_v1_dot_gallery__pb2.RemoveImageRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_gallery__pb2.RemoveImageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -208,6 +286,33 @@ class Gallery:
             '/imagelink.v1.Gallery/Register',
             imagelink_dot_v1_dot_gallery__pb2.RegisterRequest.SerializeToString,
             imagelink_dot_v1_dot_gallery__pb2.RegisterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRegister(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/imagelink.v1.Gallery/BatchRegister',
+            imagelink_dot_v1_dot_gallery__pb2.BatchRegisterRequest.SerializeToString,
+            imagelink_dot_v1_dot_gallery__pb2.BatchRegisterResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -343,6 +448,60 @@ class Gallery:
             '/imagelink.v1.Gallery/DeleteReference',
             imagelink_dot_v1_dot_gallery__pb2.DeleteReferenceRequest.SerializeToString,
             imagelink_dot_v1_dot_gallery__pb2.DeleteReferenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagelink.v1.Gallery/AddImage',
+            imagelink_dot_v1_dot_gallery__pb2.AddImageRequest.SerializeToString,
+            imagelink_dot_v1_dot_gallery__pb2.AddImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagelink.v1.Gallery/RemoveImage',
+            imagelink_dot_v1_dot_gallery__pb2.RemoveImageRequest.SerializeToString,
+            imagelink_dot_v1_dot_gallery__pb2.RemoveImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,25 @@ class GalleryStub:
     `request_id` used before with other content), ALREADY_EXISTS,
     RESOURCE_EXHAUSTED.
     """
+    BatchRegister: _grpc.StreamStreamMultiCallable[_gallery_pb2.BatchRegisterRequest, _gallery_pb2.BatchRegisterResponse]
+    """Registers many references: a stream of items in, a result for each out, as
+    they get done.
+
+    An item that cannot be registered is answered with its error, in the form
+    that `Register` would give it, and the others go on. Several items are
+    prepared at a time and written in one transaction, each under a
+    `gallery_version` of its own.
+
+    The server reads on only while fewer than 32 items of the stream wait for
+    their results to be taken: read results while you send. Give every item a
+    `request_id`, so that the whole may be sent again after a broken
+    connection. Choose a deadline for the whole stream, or none.
+
+    Statuses: INVALID_ARGUMENT, PERMISSION_DENIED (another publisher's
+    `parent`), ALREADY_EXISTS, NOT_FOUND (the reference of a repeated
+    `request_id` was deleted), UNAVAILABLE and INTERNAL, of an item; of the
+    stream itself those of all methods and RESOURCE_EXHAUSTED.
+    """
     AssessImage: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.AssessImageRequest, _gallery_pb2.AssessImageResponse]
     """Assesses an image as if it were registered, and registers nothing: how
     often it will be recognised in phone photos, how large to print it, whether
@@ -67,9 +86,10 @@ class GalleryStub:
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
     ListReferences: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.ListReferencesRequest, _gallery_pb2.ListReferencesResponse]
-    """Lists references, by id.
+    """Lists references, by id: all of them, or those that pass a filter.
 
-    Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
+    Statuses: INVALID_ARGUMENT (also for a filter that cannot be read, and for
+    a page token that is not ours or was made with another filter).
     """
     UpdateReference: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.UpdateReferenceRequest, _gallery_pb2.UpdateReferenceResponse]
     """Changes the link, the metadata or the active state of a reference.
@@ -80,6 +100,22 @@ class GalleryStub:
     """Deletes a reference, its images and everything derived from them.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    AddImage: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.AddImageRequest, _gallery_pb2.AddImageResponse]
+    """Adds an image to a reference: another side or variant of the printed thing,
+    or a real photo of it. A scan that shows any of its images finds the
+    reference.
+
+    A call is not repeatable: the same image sent twice is there twice.
+
+    Statuses: INVALID_ARGUMENT (a malformed field or an unusable image),
+    NOT_FOUND, FAILED_PRECONDITION (the reference has 16 images).
+    """
+    RemoveImage: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.RemoveImageRequest, _gallery_pb2.RemoveImageResponse]
+    """Removes an image from a reference, and everything derived from it.
+
+    Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is the
+    reference's last image).
     """
 
 @_typing.type_check_only
@@ -103,6 +139,25 @@ class GalleryAsyncStub(GalleryStub):
     `request_id` used before with other content), ALREADY_EXISTS,
     RESOURCE_EXHAUSTED.
     """
+    BatchRegister: _aio.StreamStreamMultiCallable[_gallery_pb2.BatchRegisterRequest, _gallery_pb2.BatchRegisterResponse]  # type: ignore[assignment]
+    """Registers many references: a stream of items in, a result for each out, as
+    they get done.
+
+    An item that cannot be registered is answered with its error, in the form
+    that `Register` would give it, and the others go on. Several items are
+    prepared at a time and written in one transaction, each under a
+    `gallery_version` of its own.
+
+    The server reads on only while fewer than 32 items of the stream wait for
+    their results to be taken: read results while you send. Give every item a
+    `request_id`, so that the whole may be sent again after a broken
+    connection. Choose a deadline for the whole stream, or none.
+
+    Statuses: INVALID_ARGUMENT, PERMISSION_DENIED (another publisher's
+    `parent`), ALREADY_EXISTS, NOT_FOUND (the reference of a repeated
+    `request_id` was deleted), UNAVAILABLE and INTERNAL, of an item; of the
+    stream itself those of all methods and RESOURCE_EXHAUSTED.
+    """
     AssessImage: _aio.UnaryUnaryMultiCallable[_gallery_pb2.AssessImageRequest, _gallery_pb2.AssessImageResponse]  # type: ignore[assignment]
     """Assesses an image as if it were registered, and registers nothing: how
     often it will be recognised in phone photos, how large to print it, whether
@@ -121,9 +176,10 @@ class GalleryAsyncStub(GalleryStub):
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
     ListReferences: _aio.UnaryUnaryMultiCallable[_gallery_pb2.ListReferencesRequest, _gallery_pb2.ListReferencesResponse]  # type: ignore[assignment]
-    """Lists references, by id.
+    """Lists references, by id: all of them, or those that pass a filter.
 
-    Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
+    Statuses: INVALID_ARGUMENT (also for a filter that cannot be read, and for
+    a page token that is not ours or was made with another filter).
     """
     UpdateReference: _aio.UnaryUnaryMultiCallable[_gallery_pb2.UpdateReferenceRequest, _gallery_pb2.UpdateReferenceResponse]  # type: ignore[assignment]
     """Changes the link, the metadata or the active state of a reference.
@@ -134,6 +190,22 @@ class GalleryAsyncStub(GalleryStub):
     """Deletes a reference, its images and everything derived from them.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    AddImage: _aio.UnaryUnaryMultiCallable[_gallery_pb2.AddImageRequest, _gallery_pb2.AddImageResponse]  # type: ignore[assignment]
+    """Adds an image to a reference: another side or variant of the printed thing,
+    or a real photo of it. A scan that shows any of its images finds the
+    reference.
+
+    A call is not repeatable: the same image sent twice is there twice.
+
+    Statuses: INVALID_ARGUMENT (a malformed field or an unusable image),
+    NOT_FOUND, FAILED_PRECONDITION (the reference has 16 images).
+    """
+    RemoveImage: _aio.UnaryUnaryMultiCallable[_gallery_pb2.RemoveImageRequest, _gallery_pb2.RemoveImageResponse]  # type: ignore[assignment]
+    """Removes an image from a reference, and everything derived from it.
+
+    Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is the
+    reference's last image).
     """
 
 class GalleryServicer(metaclass=_abc_1.ABCMeta):
@@ -159,6 +231,31 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
         Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
         `request_id` used before with other content), ALREADY_EXISTS,
         RESOURCE_EXHAUSTED.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchRegister(
+        self,
+        request_iterator: _MaybeAsyncIterator[_gallery_pb2.BatchRegisterRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_gallery_pb2.BatchRegisterResponse], _abc.AsyncIterator[_gallery_pb2.BatchRegisterResponse]]:
+        """Registers many references: a stream of items in, a result for each out, as
+        they get done.
+
+        An item that cannot be registered is answered with its error, in the form
+        that `Register` would give it, and the others go on. Several items are
+        prepared at a time and written in one transaction, each under a
+        `gallery_version` of its own.
+
+        The server reads on only while fewer than 32 items of the stream wait for
+        their results to be taken: read results while you send. Give every item a
+        `request_id`, so that the whole may be sent again after a broken
+        connection. Choose a deadline for the whole stream, or none.
+
+        Statuses: INVALID_ARGUMENT, PERMISSION_DENIED (another publisher's
+        `parent`), ALREADY_EXISTS, NOT_FOUND (the reference of a repeated
+        `request_id` was deleted), UNAVAILABLE and INTERNAL, of an item; of the
+        stream itself those of all methods and RESOURCE_EXHAUSTED.
         """
 
     @_abc_1.abstractmethod
@@ -196,9 +293,10 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_pb2.ListReferencesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_pb2.ListReferencesResponse, _abc.Awaitable[_gallery_pb2.ListReferencesResponse]]:
-        """Lists references, by id.
+        """Lists references, by id: all of them, or those that pass a filter.
 
-        Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
+        Statuses: INVALID_ARGUMENT (also for a filter that cannot be read, and for
+        a page token that is not ours or was made with another filter).
         """
 
     @_abc_1.abstractmethod
@@ -221,6 +319,34 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a reference, its images and everything derived from them.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def AddImage(
+        self,
+        request: _gallery_pb2.AddImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.AddImageResponse, _abc.Awaitable[_gallery_pb2.AddImageResponse]]:
+        """Adds an image to a reference: another side or variant of the printed thing,
+        or a real photo of it. A scan that shows any of its images finds the
+        reference.
+
+        A call is not repeatable: the same image sent twice is there twice.
+
+        Statuses: INVALID_ARGUMENT (a malformed field or an unusable image),
+        NOT_FOUND, FAILED_PRECONDITION (the reference has 16 images).
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveImage(
+        self,
+        request: _gallery_pb2.RemoveImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_pb2.RemoveImageResponse, _abc.Awaitable[_gallery_pb2.RemoveImageResponse]]:
+        """Removes an image from a reference, and everything derived from it.
+
+        Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (it is the
+        reference's last image).
         """
 
 def add_GalleryServicer_to_server(servicer: GalleryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

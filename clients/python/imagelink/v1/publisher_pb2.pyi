@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -48,6 +49,38 @@ ROLE_PUBLISH: Role.ValueType  # 2
 ROLE_OPERATE: Role.ValueType  # 3
 """Manage publishers and their keys. Belongs to the operator alone."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
+
+class _ErasureState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErasureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErasureState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERASURE_STATE_UNSPECIFIED: _ErasureState.ValueType  # 0
+    """Never sent."""
+    ERASURE_STATE_CONFIRMED: _ErasureState.ValueType  # 1
+    """It does not, as it confirmed."""
+    ERASURE_STATE_AWAITED: _ErasureState.ValueType  # 2
+    """It may, and is waited for."""
+    ERASURE_STATE_LOST: _ErasureState.ValueType  # 3
+    """It was silent for a minute before it confirmed, so it is taken for ended.
+    Should it come back, it confirms late.
+    """
+
+class ErasureState(_ErasureState, metaclass=_ErasureStateEnumTypeWrapper):
+    """Whether an index still holds what was erased."""
+
+ERASURE_STATE_UNSPECIFIED: ErasureState.ValueType  # 0
+"""Never sent."""
+ERASURE_STATE_CONFIRMED: ErasureState.ValueType  # 1
+"""It does not, as it confirmed."""
+ERASURE_STATE_AWAITED: ErasureState.ValueType  # 2
+"""It may, and is waited for."""
+ERASURE_STATE_LOST: ErasureState.ValueType  # 3
+"""It was silent for a minute before it confirmed, so it is taken for ended.
+Should it come back, it confirms late.
+"""
+Global___ErasureState: _TypeAlias = ErasureState  # noqa: Y015
 
 @_typing.final
 class Publisher(_message.Message):
@@ -136,6 +169,110 @@ class ApiKey(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApiKey: _TypeAlias = ApiKey  # noqa: Y015
+
+@_typing.final
+class ErasureReceipt(_message.Message):
+    """What was removed by a deletion, and how far that is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REFERENCE_COUNT_FIELD_NUMBER: _builtins.int
+    IMAGE_COUNT_FIELD_NUMBER: _builtins.int
+    FEATURE_COUNT_FIELD_NUMBER: _builtins.int
+    BLOB_COUNT_FIELD_NUMBER: _builtins.int
+    REQUEST_TIME_FIELD_NUMBER: _builtins.int
+    BLOB_DELETE_TIME_FIELD_NUMBER: _builtins.int
+    COMPLETE_TIME_FIELD_NUMBER: _builtins.int
+    CONFIRMATIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name: `publishers/{publisher}/erasureReceipts/{erasure_receipt}`."""
+    subject: _builtins.str
+    """What was deleted: `publishers/{publisher}`, or
+    `publishers/{publisher}/references/{reference}`.
+    """
+    reference_count: _builtins.int
+    """How many references were removed."""
+    image_count: _builtins.int
+    """How many of their images."""
+    feature_count: _builtins.int
+    """How many rows of features: embedding and keypoints of an image under one
+    model version.
+    """
+    blob_count: _builtins.int
+    """How many files of images."""
+    @_builtins.property
+    def request_time(self) -> _timestamp_pb2.Timestamp:
+        """When the deletion was asked for. Its rows were removed by one transaction."""
+
+    @_builtins.property
+    def blob_delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last file was removed; unset while some are left."""
+
+    @_builtins.property
+    def complete_time(self) -> _timestamp_pb2.Timestamp:
+        """When nothing was left: the files were removed, and every index had
+        confirmed or was lost. Unset until then.
+        """
+
+    @_builtins.property
+    def confirmations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureConfirmation]:
+        """What is known of the indexes."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reference_count: _builtins.int = ...,
+        image_count: _builtins.int = ...,
+        feature_count: _builtins.int = ...,
+        blob_count: _builtins.int = ...,
+        request_time: _timestamp_pb2.Timestamp | None = ...,
+        blob_delete_time: _timestamp_pb2.Timestamp | None = ...,
+        complete_time: _timestamp_pb2.Timestamp | None = ...,
+        confirmations: _abc.Iterable[Global___ErasureConfirmation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob_delete_time", b"blob_delete_time", "complete_time", b"complete_time", "request_time", b"request_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_count", b"blob_count", "blob_delete_time", b"blob_delete_time", "complete_time", b"complete_time", "confirmations", b"confirmations", "feature_count", b"feature_count", "image_count", b"image_count", "name", b"name", "reference_count", b"reference_count", "request_time", b"request_time", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureReceipt: _TypeAlias = ErasureReceipt  # noqa: Y015
+
+@_typing.final
+class ErasureConfirmation(_message.Message):
+    """What a process that holds an index said of an erasure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARD_REPLICA_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CONFIRM_TIME_FIELD_NUMBER: _builtins.int
+    shard_replica: _builtins.str
+    """Which process: a replica of a gallery shard."""
+    state: Global___ErasureState.ValueType
+    """What is known of it."""
+    @_builtins.property
+    def confirm_time(self) -> _timestamp_pb2.Timestamp:
+        """When it confirmed."""
+
+    def __init__(
+        self,
+        *,
+        shard_replica: _builtins.str = ...,
+        state: Global___ErasureState.ValueType = ...,
+        confirm_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confirm_time", b"confirm_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirm_time", b"confirm_time", "shard_replica", b"shard_replica", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureConfirmation: _TypeAlias = ErasureConfirmation  # noqa: Y015
 
 @_typing.final
 class CreatePublisherRequest(_message.Message):
@@ -304,20 +441,208 @@ class DeletePublisherResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REFERENCES_DELETED_FIELD_NUMBER: _builtins.int
+    ERASURE_RECEIPT_FIELD_NUMBER: _builtins.int
     references_deleted: _builtins.int
     """How many references were deleted with it."""
+    erasure_receipt: _builtins.str
+    """Name of the receipt, for `GetErasureReceipt`:
+    `publishers/{publisher}/erasureReceipts/{erasure_receipt}`.
+    """
     def __init__(
         self,
         *,
         references_deleted: _builtins.int = ...,
+        erasure_receipt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["references_deleted", b"references_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure_receipt", b"erasure_receipt", "references_deleted", b"references_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeletePublisherResponse: _TypeAlias = DeletePublisherResponse  # noqa: Y015
+
+@_typing.final
+class GetErasureReceiptRequest(_message.Message):
+    """Request of `Publishers.GetErasureReceipt`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `publishers/{publisher}/erasureReceipts/{erasure_receipt}`, as the
+    deletion answered it.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetErasureReceiptRequest: _TypeAlias = GetErasureReceiptRequest  # noqa: Y015
+
+@_typing.final
+class ExportGalleryRequest(_message.Message):
+    """Request of `Publishers.ExportGallery`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required in the first request: `publishers/{publisher}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportGalleryRequest: _TypeAlias = ExportGalleryRequest  # noqa: Y015
+
+@_typing.final
+class ExportGalleryResponse(_message.Message):
+    """Response of `Publishers.ExportGallery`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    """The next bytes of the archive, at most 1 MiB."""
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportGalleryResponse: _TypeAlias = ExportGalleryResponse  # noqa: Y015
+
+@_typing.final
+class ImportGalleryRequest(_message.Message):
+    """Request of `Publishers.ImportGallery`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required in the first request, which has no chunk: `publishers/{publisher}`."""
+    chunk: _builtins.bytes
+    """The next bytes of the archive, at most 1 MiB."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportGalleryRequest: _TypeAlias = ImportGalleryRequest  # noqa: Y015
+
+@_typing.final
+class ImportGalleryResponse(_message.Message):
+    """Response of `Publishers.ImportGallery`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___ImportResult:
+        """What became of the archive; unset where a chunk was taken."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___ImportResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportGalleryResponse: _TypeAlias = ImportGalleryResponse  # noqa: Y015
+
+@_typing.final
+class ImportResult(_message.Message):
+    """What became of an archive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORTED_COUNT_FIELD_NUMBER: _builtins.int
+    KEPT_COUNT_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    imported_count: _builtins.int
+    """How many references were imported."""
+    kept_count: _builtins.int
+    """How many were left as they are, as their ids are registered already."""
+    gallery_version: _builtins.int
+    """The gallery version that has them all."""
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportFailure]:
+        """The references that could not be imported under the model in use."""
+
+    def __init__(
+        self,
+        *,
+        imported_count: _builtins.int = ...,
+        kept_count: _builtins.int = ...,
+        failures: _abc.Iterable[Global___ImportFailure] | None = ...,
+        gallery_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "gallery_version", b"gallery_version", "imported_count", b"imported_count", "kept_count", b"kept_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportResult: _TypeAlias = ImportResult  # noqa: Y015
+
+@_typing.final
+class ImportFailure(_message.Message):
+    """A reference that could not be imported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """Resource name: `publishers/{publisher}/references/{reference}`."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why, in the form that an error of `Gallery.Register` has."""
+
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportFailure: _TypeAlias = ImportFailure  # noqa: Y015
 
 @_typing.final
 class CreateApiKeyRequest(_message.Message):

@@ -27,8 +27,10 @@ if _version_not_supported:
 
 class PublishersStub:
     """Manages publishers and their API keys. All methods need an operator's key
-    (role `operate`), and all may answer UNAUTHENTICATED, PERMISSION_DENIED and
-    UNAVAILABLE.
+    (role `operate`) where they do not say otherwise, and all may answer
+    UNAUTHENTICATED, PERMISSION_DENIED and UNAVAILABLE.
+
+    A change of keys or of a suspension takes effect within five seconds.
     """
 
     def __init__(self, channel):
@@ -62,6 +64,21 @@ class PublishersStub:
                 request_serializer=imagelink_dot_v1_dot_publisher__pb2.DeletePublisherRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_publisher__pb2.DeletePublisherResponse.FromString,
                 _registered_method=True)
+        self.GetErasureReceipt = channel.unary_unary(
+                '/imagelink.v1.Publishers/GetErasureReceipt',
+                request_serializer=imagelink_dot_v1_dot_publisher__pb2.GetErasureReceiptRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_publisher__pb2.ErasureReceipt.FromString,
+                _registered_method=True)
+        self.ExportGallery = channel.stream_stream(
+                '/imagelink.v1.Publishers/ExportGallery',
+                request_serializer=imagelink_dot_v1_dot_publisher__pb2.ExportGalleryRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_publisher__pb2.ExportGalleryResponse.FromString,
+                _registered_method=True)
+        self.ImportGallery = channel.stream_stream(
+                '/imagelink.v1.Publishers/ImportGallery',
+                request_serializer=imagelink_dot_v1_dot_publisher__pb2.ImportGalleryRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_publisher__pb2.ImportGalleryResponse.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/imagelink.v1.Publishers/CreateApiKey',
                 request_serializer=imagelink_dot_v1_dot_publisher__pb2.CreateApiKeyRequest.SerializeToString,
@@ -81,8 +98,10 @@ class PublishersStub:
 
 class PublishersServicer:
     """Manages publishers and their API keys. All methods need an operator's key
-    (role `operate`), and all may answer UNAUTHENTICATED, PERMISSION_DENIED and
-    UNAVAILABLE.
+    (role `operate`) where they do not say otherwise, and all may answer
+    UNAUTHENTICATED, PERMISSION_DENIED and UNAVAILABLE.
+
+    A change of keys or of a suspension takes effect within five seconds.
     """
 
     def CreatePublisher(self, request, context):
@@ -123,9 +142,59 @@ class PublishersServicer:
 
     def DeletePublisher(self, request, context):
         """Deletes a publisher with its keys, references, images and everything
-        derived from them.
+        derived from them. The rows are gone when it answers; the receipt tells
+        when the images and the last index have followed.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetErasureReceipt(self, request, context):
+        """Gets the receipt of an erasure: of the deletion of a publisher, or of one of
+        its references. It stays after its publisher.
+
+        Roles: `operate`, and `publish` for receipts of the key's own publisher.
+
+        Statuses: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportGallery(self, request_iterator, context):
+        """Exports a publisher's gallery as an archive, a tar file: images, links,
+        metadata, active state, ids, and the features of the model in use. API keys
+        are not in it.
+
+        The first request names the publisher. The server sends the archive's bytes
+        in chunks, at most eight of them ahead: send an empty request for each chunk
+        that you took, the last too. References that are written meanwhile may be in
+        it or not, each as it was at one moment. Choose a deadline for the whole, or
+        none.
+
+        Statuses: INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS (the file of an image is
+        lost or damaged).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportGallery(self, request_iterator, context):
+        """Imports an archive into the gallery of the publisher that it is of, which
+        is created where there is none.
+
+        The first request names the publisher, and those after it have the
+        archive's bytes in chunks, of which at most eight may be ahead of the
+        answers: each chunk that was taken is answered by an empty response, and the
+        end of the requests by the result. A reference is imported whole or not at
+        all; one whose id is registered already is left as it is, so that an archive
+        may be sent again. Features are taken from the archive where it was made
+        under the model in use, and extracted again otherwise.
+
+        Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
+        or not to be used here; references before the damage are imported).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,8 +220,8 @@ class PublishersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Revokes an API key: from now on it opens nothing. Revoking it again
-        changes nothing.
+        """Revokes an API key: within five seconds it opens nothing any more. Revoking
+        it again changes nothing.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
         """
@@ -188,6 +257,21 @@ def add_PublishersServicer_to_server(servicer, server):
                     request_deserializer=imagelink_dot_v1_dot_publisher__pb2.DeletePublisherRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_publisher__pb2.DeletePublisherResponse.SerializeToString,
             ),
+            'GetErasureReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasureReceipt,
+                    request_deserializer=imagelink_dot_v1_dot_publisher__pb2.GetErasureReceiptRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_publisher__pb2.ErasureReceipt.SerializeToString,
+            ),
+            'ExportGallery': grpc.stream_stream_rpc_method_handler(
+                    servicer.ExportGallery,
+                    request_deserializer=imagelink_dot_v1_dot_publisher__pb2.ExportGalleryRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_publisher__pb2.ExportGalleryResponse.SerializeToString,
+            ),
+            'ImportGallery': grpc.stream_stream_rpc_method_handler(
+                    servicer.ImportGallery,
+                    request_deserializer=imagelink_dot_v1_dot_publisher__pb2.ImportGalleryRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_publisher__pb2.ImportGalleryResponse.SerializeToString,
+            ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
                     request_deserializer=imagelink_dot_v1_dot_publisher__pb2.CreateApiKeyRequest.FromString,
@@ -213,8 +297,10 @@ def add_PublishersServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Publishers:
     """Manages publishers and their API keys. All methods need an operator's key
-    (role `operate`), and all may answer UNAUTHENTICATED, PERMISSION_DENIED and
-    UNAVAILABLE.
+    (role `operate`) where they do not say otherwise, and all may answer
+    UNAUTHENTICATED, PERMISSION_DENIED and UNAVAILABLE.
+
+    A change of keys or of a suspension takes effect within five seconds.
     """
 
     @staticmethod
@@ -342,6 +428,87 @@ class Publishers:
             '/imagelink.v1.Publishers/DeletePublisher',
             imagelink_dot_v1_dot_publisher__pb2.DeletePublisherRequest.SerializeToString,
             imagelink_dot_v1_dot_publisher__pb2.DeletePublisherResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasureReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagelink.v1.Publishers/GetErasureReceipt',
+            imagelink_dot_v1_dot_publisher__pb2.GetErasureReceiptRequest.SerializeToString,
+            imagelink_dot_v1_dot_publisher__pb2.ErasureReceipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportGallery(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/imagelink.v1.Publishers/ExportGallery',
+            imagelink_dot_v1_dot_publisher__pb2.ExportGalleryRequest.SerializeToString,
+            imagelink_dot_v1_dot_publisher__pb2.ExportGalleryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportGallery(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/imagelink.v1.Publishers/ImportGallery',
+            imagelink_dot_v1_dot_publisher__pb2.ImportGalleryRequest.SerializeToString,
+            imagelink_dot_v1_dot_publisher__pb2.ImportGalleryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,8 +28,10 @@ GRPC_VERSION: str
 
 class PublishersStub:
     """Manages publishers and their API keys. All methods need an operator's key
-    (role `operate`), and all may answer UNAUTHENTICATED, PERMISSION_DENIED and
-    UNAVAILABLE.
+    (role `operate`) where they do not say otherwise, and all may answer
+    UNAUTHENTICATED, PERMISSION_DENIED and UNAVAILABLE.
+
+    A change of keys or of a suspension takes effect within five seconds.
     """
 
     @_typing.overload
@@ -58,9 +60,47 @@ class PublishersStub:
     """
     DeletePublisher: _grpc.UnaryUnaryMultiCallable[_publisher_pb2.DeletePublisherRequest, _publisher_pb2.DeletePublisherResponse]
     """Deletes a publisher with its keys, references, images and everything
-    derived from them.
+    derived from them. The rows are gone when it answers; the receipt tells
+    when the images and the last index have followed.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    GetErasureReceipt: _grpc.UnaryUnaryMultiCallable[_publisher_pb2.GetErasureReceiptRequest, _publisher_pb2.ErasureReceipt]
+    """Gets the receipt of an erasure: of the deletion of a publisher, or of one of
+    its references. It stays after its publisher.
+
+    Roles: `operate`, and `publish` for receipts of the key's own publisher.
+
+    Statuses: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    ExportGallery: _grpc.StreamStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]
+    """Exports a publisher's gallery as an archive, a tar file: images, links,
+    metadata, active state, ids, and the features of the model in use. API keys
+    are not in it.
+
+    The first request names the publisher. The server sends the archive's bytes
+    in chunks, at most eight of them ahead: send an empty request for each chunk
+    that you took, the last too. References that are written meanwhile may be in
+    it or not, each as it was at one moment. Choose a deadline for the whole, or
+    none.
+
+    Statuses: INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS (the file of an image is
+    lost or damaged).
+    """
+    ImportGallery: _grpc.StreamStreamMultiCallable[_publisher_pb2.ImportGalleryRequest, _publisher_pb2.ImportGalleryResponse]
+    """Imports an archive into the gallery of the publisher that it is of, which
+    is created where there is none.
+
+    The first request names the publisher, and those after it have the
+    archive's bytes in chunks, of which at most eight may be ahead of the
+    answers: each chunk that was taken is answered by an empty response, and the
+    end of the requests by the result. A reference is imported whole or not at
+    all; one whose id is registered already is left as it is, so that an archive
+    may be sent again. Features are taken from the archive where it was made
+    under the model in use, and extracted again otherwise.
+
+    Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
+    or not to be used here; references before the damage are imported).
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_publisher_pb2.CreateApiKeyRequest, _publisher_pb2.CreateApiKeyResponse]
     """Creates an API key of a publisher. The key itself is answered here and
@@ -74,8 +114,8 @@ class PublishersStub:
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_publisher_pb2.RevokeApiKeyRequest, _publisher_pb2.ApiKey]
-    """Revokes an API key: from now on it opens nothing. Revoking it again
-    changes nothing.
+    """Revokes an API key: within five seconds it opens nothing any more. Revoking
+    it again changes nothing.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
@@ -83,8 +123,10 @@ class PublishersStub:
 @_typing.type_check_only
 class PublishersAsyncStub(PublishersStub):
     """Manages publishers and their API keys. All methods need an operator's key
-    (role `operate`), and all may answer UNAUTHENTICATED, PERMISSION_DENIED and
-    UNAVAILABLE.
+    (role `operate`) where they do not say otherwise, and all may answer
+    UNAUTHENTICATED, PERMISSION_DENIED and UNAVAILABLE.
+
+    A change of keys or of a suspension takes effect within five seconds.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -110,9 +152,47 @@ class PublishersAsyncStub(PublishersStub):
     """
     DeletePublisher: _aio.UnaryUnaryMultiCallable[_publisher_pb2.DeletePublisherRequest, _publisher_pb2.DeletePublisherResponse]  # type: ignore[assignment]
     """Deletes a publisher with its keys, references, images and everything
-    derived from them.
+    derived from them. The rows are gone when it answers; the receipt tells
+    when the images and the last index have followed.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    GetErasureReceipt: _aio.UnaryUnaryMultiCallable[_publisher_pb2.GetErasureReceiptRequest, _publisher_pb2.ErasureReceipt]  # type: ignore[assignment]
+    """Gets the receipt of an erasure: of the deletion of a publisher, or of one of
+    its references. It stays after its publisher.
+
+    Roles: `operate`, and `publish` for receipts of the key's own publisher.
+
+    Statuses: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    ExportGallery: _aio.StreamStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]  # type: ignore[assignment]
+    """Exports a publisher's gallery as an archive, a tar file: images, links,
+    metadata, active state, ids, and the features of the model in use. API keys
+    are not in it.
+
+    The first request names the publisher. The server sends the archive's bytes
+    in chunks, at most eight of them ahead: send an empty request for each chunk
+    that you took, the last too. References that are written meanwhile may be in
+    it or not, each as it was at one moment. Choose a deadline for the whole, or
+    none.
+
+    Statuses: INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS (the file of an image is
+    lost or damaged).
+    """
+    ImportGallery: _aio.StreamStreamMultiCallable[_publisher_pb2.ImportGalleryRequest, _publisher_pb2.ImportGalleryResponse]  # type: ignore[assignment]
+    """Imports an archive into the gallery of the publisher that it is of, which
+    is created where there is none.
+
+    The first request names the publisher, and those after it have the
+    archive's bytes in chunks, of which at most eight may be ahead of the
+    answers: each chunk that was taken is answered by an empty response, and the
+    end of the requests by the result. A reference is imported whole or not at
+    all; one whose id is registered already is left as it is, so that an archive
+    may be sent again. Features are taken from the archive where it was made
+    under the model in use, and extracted again otherwise.
+
+    Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
+    or not to be used here; references before the damage are imported).
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_publisher_pb2.CreateApiKeyRequest, _publisher_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Creates an API key of a publisher. The key itself is answered here and
@@ -126,16 +206,18 @@ class PublishersAsyncStub(PublishersStub):
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_publisher_pb2.RevokeApiKeyRequest, _publisher_pb2.ApiKey]  # type: ignore[assignment]
-    """Revokes an API key: from now on it opens nothing. Revoking it again
-    changes nothing.
+    """Revokes an API key: within five seconds it opens nothing any more. Revoking
+    it again changes nothing.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
 
 class PublishersServicer(metaclass=_abc_1.ABCMeta):
     """Manages publishers and their API keys. All methods need an operator's key
-    (role `operate`), and all may answer UNAUTHENTICATED, PERMISSION_DENIED and
-    UNAVAILABLE.
+    (role `operate`) where they do not say otherwise, and all may answer
+    UNAUTHENTICATED, PERMISSION_DENIED and UNAVAILABLE.
+
+    A change of keys or of a suspension takes effect within five seconds.
     """
 
     @_abc_1.abstractmethod
@@ -189,9 +271,65 @@ class PublishersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_publisher_pb2.DeletePublisherResponse, _abc.Awaitable[_publisher_pb2.DeletePublisherResponse]]:
         """Deletes a publisher with its keys, references, images and everything
-        derived from them.
+        derived from them. The rows are gone when it answers; the receipt tells
+        when the images and the last index have followed.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def GetErasureReceipt(
+        self,
+        request: _publisher_pb2.GetErasureReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_publisher_pb2.ErasureReceipt, _abc.Awaitable[_publisher_pb2.ErasureReceipt]]:
+        """Gets the receipt of an erasure: of the deletion of a publisher, or of one of
+        its references. It stays after its publisher.
+
+        Roles: `operate`, and `publish` for receipts of the key's own publisher.
+
+        Statuses: INVALID_ARGUMENT, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportGallery(
+        self,
+        request_iterator: _MaybeAsyncIterator[_publisher_pb2.ExportGalleryRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_publisher_pb2.ExportGalleryResponse], _abc.AsyncIterator[_publisher_pb2.ExportGalleryResponse]]:
+        """Exports a publisher's gallery as an archive, a tar file: images, links,
+        metadata, active state, ids, and the features of the model in use. API keys
+        are not in it.
+
+        The first request names the publisher. The server sends the archive's bytes
+        in chunks, at most eight of them ahead: send an empty request for each chunk
+        that you took, the last too. References that are written meanwhile may be in
+        it or not, each as it was at one moment. Choose a deadline for the whole, or
+        none.
+
+        Statuses: INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS (the file of an image is
+        lost or damaged).
+        """
+
+    @_abc_1.abstractmethod
+    def ImportGallery(
+        self,
+        request_iterator: _MaybeAsyncIterator[_publisher_pb2.ImportGalleryRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_publisher_pb2.ImportGalleryResponse], _abc.AsyncIterator[_publisher_pb2.ImportGalleryResponse]]:
+        """Imports an archive into the gallery of the publisher that it is of, which
+        is created where there is none.
+
+        The first request names the publisher, and those after it have the
+        archive's bytes in chunks, of which at most eight may be ahead of the
+        answers: each chunk that was taken is answered by an empty response, and the
+        end of the requests by the result. A reference is imported whole or not at
+        all; one whose id is registered already is left as it is, so that an archive
+        may be sent again. Features are taken from the archive where it was made
+        under the model in use, and extracted again otherwise.
+
+        Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
+        or not to be used here; references before the damage are imported).
         """
 
     @_abc_1.abstractmethod
@@ -223,8 +361,8 @@ class PublishersServicer(metaclass=_abc_1.ABCMeta):
         request: _publisher_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_publisher_pb2.ApiKey, _abc.Awaitable[_publisher_pb2.ApiKey]]:
-        """Revokes an API key: from now on it opens nothing. Revoking it again
-        changes nothing.
+        """Revokes an API key: within five seconds it opens nothing any more. Revoking
+        it again changes nothing.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
         """

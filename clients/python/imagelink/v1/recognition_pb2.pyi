@@ -484,7 +484,9 @@ class Evidence(_message.Message):
     MATCHES_FIELD_NUMBER: _builtins.int
     AGREEMENT_FIELD_NUMBER: _builtins.int
     similarity: _builtins.float
-    """Cosine similarity of the two embeddings, from -1 to 1."""
+    """Cosine similarity of the two embeddings, from -1 to 1. Absent where the
+    photo was recognised without its embedding.
+    """
     vote_share: _builtins.float
     """Share of the photo's descriptor votes which went to this reference."""
     inliers: _builtins.int
@@ -502,7 +504,7 @@ class Evidence(_message.Message):
     def __init__(
         self,
         *,
-        similarity: _builtins.float = ...,
+        similarity: _builtins.float | None = ...,
         vote_share: _builtins.float = ...,
         inliers: _builtins.int = ...,
         inlier_ratio: _builtins.float = ...,
@@ -510,11 +512,13 @@ class Evidence(_message.Message):
         matches: _builtins.int = ...,
         agreement: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "similarity", b"similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "coverage", b"coverage", "inlier_ratio", b"inlier_ratio", "inliers", b"inliers", "matches", b"matches", "similarity", b"similarity", "vote_share", b"vote_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_similarity", b"_similarity", "agreement", b"agreement", "coverage", b"coverage", "inlier_ratio", b"inlier_ratio", "inliers", b"inliers", "matches", b"matches", "similarity", b"similarity", "vote_share", b"vote_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__similarity: _TypeAlias = _typing.Literal["similarity"]  # noqa: Y015
+    _WhichOneofArgType__similarity: _TypeAlias = _typing.Literal["_similarity", b"_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__similarity) -> _WhichOneofReturnType__similarity | None: ...
 
 Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
 

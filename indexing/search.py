@@ -1,0 +1,141 @@
+"""What a gallery is asked about a photo, and how the images that resemble it are verified."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from indexing.appearance import NO_AGREEMENT, agreement
+from indexing.decision import Candidate, Evidence
+from indexing.descriptor_index import descriptor_ids
+from indexing.embedding import Embeddings
+from indexing.image import Pixels
+from indexing.keypoints import Channel, LocalFeatures
+from indexing.locating import locate
+from indexing.placement import WHOLE, Part
+from indexing.segment import Segment
+from indexing.verification import Geometry
+from indexing.voting import Ints, Votes
+
+CANDIDATES_BY_VOTES = 20
+CANDIDATES_BY_SIMILARITY = 4
+LISTED_CANDIDATES = 50
+# The best by votes and by similarity are matched directly where their votes do not convince.
+MATCHED_BY_VOTES = 4
+MATCHED_BY_SIMILARITY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a shard is asked about one photo: one channel's local features, perhaps an embedding.
+
+    ``photo`` is its place in the batch, ``levels`` its grey levels (``appearance.photo_levels``);
+    ``model_version`` is that of all features; the gallery must be at least at
+    ``min_gallery_version``. Of a publisher in parts only ``part`` is searched.
+    """
+
+    photo: int
+    publisher: str
+    model_version: str
+    channel: Channel
+    local: LocalFeatures
+    levels: Pixels
+    embedding: Embeddings | None = None
+    min_gallery_version: int = 0
+    part: Part = WHOLE
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a shard found: the verified candidates, and how much it searched.
+
+    ``shortlist`` names the references by falling resemblance, before verification.
+    """
+
+    gallery_version: int
+    references: int
+    candidates: tuple[Candidate, ...]
+    shortlist: tuple[str, ...]
+
+    @classmethod
+    def empty(cls) -> "SearchResult":
+        """What a gallery without references answers."""
+        return cls(0, 0, (), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A segment whose images have the rows from ``first`` on."""
+
+    first: int
+    segment: Segment
+
+    def rows_of(self, number: int) -> list[int]:
+        """The rows of a reference's images."""
+        return [self.first + image for image in self.segment.images_of(number)]
+
+    def descriptor_ids(self, channel: Channel) -> Ints:
+        """The ids of all descriptors of a channel, int64 [m]."""
+        rows = np.arange(self.segment.images) + self.first
+        return descriptor_ids(rows, self.segment.tensors[f"{channel}.ends"])
+
+
+class Search:
+    """The search of one photo, when its votes are counted: what is left needs no index."""
+
+    def __init__(
+        self, query: Query, votes: Votes, similar: list[int], placed: Sequence[Placed]
+    ) -> None:
+        self._query = query
+        self._votes = votes
+        self._similar = similar
+        self._placed = placed
+        self._by_votes = votes.ranking(LISTED_CANDIDATES)
+
+    def result(self, version: int, size: int) -> SearchResult:
+        """The answer of a gallery of this version with so many references."""
+        candidates = tuple(self._verified())
+        ranked = dict.fromkeys([row for row, _ in self._by_votes] + self._similar)
+        shortlist = dict.fromkeys(self._reference(row) for row in ranked)
+        return SearchResult(version, size, candidates, tuple(shortlist))
+
+    def _verified(self) -> Iterator[Candidate]:
+        shares = dict(self._by_votes)
+        best = [row for row, _ in self._by_votes[:CANDIDATES_BY_VOTES]]
+        matched = {*best[:MATCHED_BY_VOTES], *self._similar[:MATCHED_BY_SIMILARITY]}
+        query = self._query
+        for row in dict.fromkeys(best + self._similar[:CANDIDATES_BY_SIMILARITY]):
+            # Binary descriptors answer at once or not at all: RootSIFT has the last word.
+            directly = query.channel is Channel.SIFT and row in matched
+            segment, image = self._image(row)
+            own = segment.local(image, query.channel)
+            geometry = locate(query.local, own, query.channel, self._votes.of(row), directly)
+            if geometry is not None:
+                yield self._candidate(row, shares.get(row, 0.0), geometry)
+
+    def _candidate(self, row: int, share: float, geometry: Geometry) -> Candidate:
+        segment, image = self._image(row)
+        alike = NO_AGREEMENT
+        if geometry.plausible:
+            alike = agreement(self._query.levels, geometry.quad, segment.thumbnail(image))
+        evidence = Evidence(
+            self._query.channel, self._similarity(segment, image), share, geometry, alike
+        )
+        number = segment.reference_of(image)
+        return Candidate(segment.id(number), *segment.answer(number), evidence)
+
+    def _similarity(self, segment: Segment, image: int) -> float | None:
+        if self._query.embedding is None:
+            return None
+        own = Embeddings(self._query.model_version, segment.embedding(image).astype(np.float32))
+        return float(self._query.embedding.similarity(own)[0, 0])
+
+    def _reference(self, row: int) -> str:
+        segment, image = self._image(row)
+        return segment.id(segment.reference_of(image))
+
+    def _image(self, row: int) -> tuple[Segment, int]:
+        """The segment that a row is in, and the number of its image there."""
+        placed = self._placed[bisect_right(self._placed, row, key=lambda each: each.first) - 1]
+        return placed.segment, row - placed.first

@@ -1,0 +1,139 @@
+"""Galleries as files, from which a shard starts faster than from PostgreSQL.
+
+A file is a checksum and safetensors whose header says whose gallery it is, and of which version. It
+is written whole or not at all, and mapped when it is read. One that is damaged, or of another model
+version, counts as none: all of it can be built again.
+"""
+
+import json
+import mmap
+import os
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+from pydantic import TypeAdapter, ValidationError
+from safetensors.numpy import save
+
+from indexing.features import Tensors
+from indexing.gallery_index import FrozenGallery
+from indexing.keypoints import Channel
+from indexing.placement import Part
+from indexing.segment import Segment
+
+MAGIC = b"ILGALLERY2"
+# Magic, checksum and room up to the next multiple of 8, which safetensors need.
+CHECKSUM_AT = len(MAGIC)
+TENSORS_AT = 16
+STALE_SECONDS = 3600.0
+DTYPES = {"U8": np.uint8, "U16": np.uint16, "F16": np.float16, "F32": np.float32, "I64": np.int64}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryIdentity:
+    """Whose gallery a snapshot holds, and when.
+
+    ``create_time`` is the publisher's, ``part`` what of the gallery there is.
+    """
+
+    publisher: str
+    part: Part
+    model_version: str
+    create_time: datetime
+    gallery_version: int
+    levels: Mapping[Channel, int]
+
+
+_IDENTITY = TypeAdapter(GalleryIdentity)
+
+
+class SnapshotStore:
+    """The snapshots of one model version in a folder, a file for each gallery or part of one."""
+
+    def __init__(self, folder: Path, model_version: str) -> None:
+        self._folder = folder / model_version
+        self._model_version = model_version
+        for partial in self._folder.glob("*/*.partial"):
+            # What a killed process left; a young one may be another's that writes just now.
+            if partial.stat().st_mtime < time.time() - STALE_SECONDS:
+                partial.unlink(missing_ok=True)
+
+    def write(self, publisher: str, part: Part, created: datetime, gallery: FrozenGallery) -> None:
+        """Writes a gallery's snapshot over the one before. Raises OSError, leaving that one."""
+        identity = GalleryIdentity(
+            publisher, part, self._model_version, created, gallery.version, gallery.levels
+        )
+        header = {"identity": _IDENTITY.dump_json(identity).decode()}
+        content = save(gallery.segment.tensors, header)
+        path = self._path(publisher, part)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checksum = zlib.crc32(content).to_bytes(TENSORS_AT - CHECKSUM_AT)
+        with NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
+            try:
+                for piece in (MAGIC, checksum, content):
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except OSError:
+                os.unlink(file.name)
+                raise
+
+    def read(self, publisher: str, part: Part) -> tuple[GalleryIdentity, FrozenGallery] | None:
+        """The snapshot of a gallery, or None; a damaged or foreign one is deleted."""
+        path = self._path(publisher, part)
+        try:
+            identity, tensors = _mapped(path)
+            if (identity.publisher, identity.part) != (publisher, part):
+                raise ValueError(f"it is of {identity.publisher}, {identity.part}")
+            if identity.model_version != self._model_version:
+                raise ValueError(f"it is of model version {identity.model_version}")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, ValidationError) as problem:
+            log.warning("snapshot refused", path=str(path), problem=str(problem))
+            path.unlink(missing_ok=True)
+            return None
+        segment = Segment(tensors, mapped=True)
+        return identity, FrozenGallery(identity.gallery_version, segment, identity.levels)
+
+    def delete(self, publisher: str) -> None:
+        """Deletes all of a publisher's snapshots."""
+        for path in (self._folder / publisher).glob("*"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, publisher: str, part: Part) -> Path:
+        return self._folder / publisher / f"{part.number}-of-{part.count}"
+
+
+def _mapped(path: Path) -> tuple[GalleryIdentity, Tensors]:
+    with path.open("rb") as file:
+        whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if whole[:CHECKSUM_AT] != MAGIC:
+        raise ValueError("it is of another format")
+    content = whole[TENSORS_AT:]
+    if int.from_bytes(whole[CHECKSUM_AT:TENSORS_AT]) != zlib.crc32(content):
+        raise ValueError("it is damaged")
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8 : 8 + length]))
+    identity = _IDENTITY.validate_json(header.pop("__metadata__")["identity"])
+    return identity, {
+        name: _tensor(content[8 + length :], **entry) for name, entry in header.items()
+    }
+
+
+def _tensor(
+    data: memoryview, dtype: str, shape: list[int], data_offsets: list[int]
+) -> npt.NDArray[Any]:
+    start, end = data_offsets
+    return np.frombuffer(data[start:end], DTYPES[dtype]).reshape(shape)

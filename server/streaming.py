@@ -1,0 +1,133 @@
+"""What every streaming method has around it, and work on the items of a stream side by side."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from indexing.errors import ImageLinkError
+from indexing.reference import Role
+from server.auth import Caller
+from server.rpc import Authenticated, GrpcContext, logged_fault
+from server.status import fail
+
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Method = Callable[[Any, AsyncIterator[Request], Caller], AsyncGenerator[Answer, None]]
+
+
+def stream_rpc(
+    roles: frozenset[Role],
+) -> Callable[
+    [Method[Request, Answer]],
+    Callable[[Any, AsyncIterator[Request], GrpcContext], AsyncGenerator[Answer, None]],
+]:
+    """Makes a method of (requests, caller) a bidirectional gRPC method for callers with a role.
+
+    The key is looked at again with each request, as a stream may outlive it. Errors end the
+    stream as those of a method under ``server.rpc.rpc`` end a call.
+    """
+
+    def decorate(
+        method: Method[Request, Answer],
+    ) -> Callable[[Any, AsyncIterator[Request], GrpcContext], AsyncGenerator[Answer, None]]:
+        async def call(
+            self: Authenticated, requests: AsyncIterator[Request], grpc_context: GrpcContext
+        ) -> AsyncGenerator[Answer, None]:
+            metadata = grpc_context.invocation_metadata()
+            authenticate = partial(self.authenticator.authenticate, metadata, roles)
+            try:
+                caller = await authenticate()
+                checked = _checked(requests, authenticate)
+                async with aclosing(method(self, checked, caller)) as answers:
+                    async for answer in answers:
+                        yield answer
+            except ImageLinkError as error:
+                fail(grpc_context, error)
+            except Exception as error:
+                fail(grpc_context, logged_fault(method.__name__, error))
+
+        call.__name__, call.__qualname__, call.__doc__ = (
+            method.__name__,
+            method.__qualname__,
+            method.__doc__,
+        )
+        return call
+
+    return decorate
+
+
+async def _checked(
+    requests: AsyncIterator[Request], authenticate: Callable[[], Awaitable[Caller]]
+) -> AsyncGenerator[Request, None]:
+    async for request in requests:
+        await authenticate()
+        yield request
+
+
+async def side_by_side(
+    items: AsyncIterator[Item],
+    work: Callable[[Item], Awaitable[Result]],
+    window: int,
+    slots: asyncio.Semaphore,
+) -> AsyncGenerator[tuple[int, Result], None]:
+    """Works on the items of a stream; yields the number and the result of each as it is done.
+
+    It reads on only while fewer than ``window`` results are in the making or wait to be taken,
+    and one of ``slots`` is free, which several streams may share: beside those items it holds one
+    more. ``work`` raises nothing; an error of ``items`` is raised after the results of those read.
+    """
+    workers = _Workers(work, window, slots)
+    feeder = asyncio.create_task(workers.feed(items))
+    try:
+        while (done := await workers.results.get()) is not None:
+            yield done
+            workers.room.release()
+        await feeder
+    finally:
+        running = (feeder, *workers.tasks)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+class _Workers(Generic[Item, Result]):
+    """The tasks of one stream: ``results`` ends with None."""
+
+    def __init__(
+        self, work: Callable[[Item], Awaitable[Result]], window: int, slots: asyncio.Semaphore
+    ) -> None:
+        self._work = work
+        self._slots = slots
+        self.room = asyncio.Semaphore(window)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.results: asyncio.Queue[tuple[int, Result] | None] = asyncio.Queue()
+
+    async def feed(self, items: AsyncIterator[Item]) -> None:
+        """Starts a task for each item."""
+        try:
+            number = 0
+            async for item in items:
+                await self.room.acquire()
+                await self._slots.acquire()
+                task = asyncio.create_task(self._run(number, item))
+                self.tasks.add(task)
+                task.add_done_callback(self._end)
+                number += 1
+        finally:
+            await asyncio.gather(*self.tasks)
+            self.results.put_nowait(None)
+
+    async def _run(self, number: int, item: Item) -> None:
+        self.results.put_nowait((number, await self._work(item)))
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        # Not in the task itself, which may be cancelled before it begins.
+        self._slots.release()
+        self.tasks.discard(task)
