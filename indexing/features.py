@@ -23,7 +23,7 @@ from indexing.keypoints import (
     joined,
 )
 
-QUERY_KEYPOINTS = {Channel.ORB: 400, Channel.SIFT: 400}
+QUERY_KEYPOINTS = {Channel.ORB: 400, Channel.SIFT: 500}
 # Sizes of a reference's longer side, and how many keypoints it gives in each. From afar only coarse
 # details are seen, which a full-size picture's strongest keypoints are not.
 REFERENCE_PYRAMID = {

@@ -15,7 +15,7 @@ from indexing.keypoints import Channel, LocalFeatures
 from indexing.locating import locate
 from indexing.placement import WHOLE, Part
 from indexing.segment import Segment
-from indexing.verification import Geometry
+from indexing.verification import MIN_INLIERS, Geometry
 from indexing.voting import Ints, Votes
 
 CANDIDATES_BY_VOTES = 20
@@ -108,9 +108,12 @@ class Search:
         for row in dict.fromkeys(best + self._similar[:CANDIDATES_BY_SIMILARITY]):
             # Binary descriptors answer at once or not at all: RootSIFT has the last word.
             directly = query.channel is Channel.SIFT and row in matched
+            votes = self._votes.of(row)
+            if not directly and len(votes[0]) < MIN_INLIERS:
+                continue
             segment, image = self._image(row)
             own = segment.local(image, query.channel)
-            geometry = locate(query.local, own, query.channel, self._votes.of(row), directly)
+            geometry = locate(query.local, own, query.channel, votes, directly)
             if geometry is not None:
                 yield self._candidate(row, shares.get(row, 0.0), geometry)
 

@@ -2,7 +2,6 @@
 
 # ruff: noqa: N802 (gRPC names the methods)
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -13,13 +12,11 @@ from indexing.reference import Role
 from server import conversions as convert
 from server.archives import CHUNK, Archivist, Imported
 from server.auth import Caller
+from server.rpc import rpc
 from server.status import to_status
 from server.streaming import stream_rpc
 
 OPERATE = frozenset({Role.OPERATE})
-# Chunks that are ahead of their acknowledgements, as the API tells. gRPC's own flow control ends
-# before the queues in which Ray Serve holds the messages of a stream, which know no bounds.
-WINDOW = 8
 
 
 class ArchiveService:
@@ -30,55 +27,36 @@ class ArchiveService:
 
     @stream_rpc(OPERATE)
     async def ExportGallery(
-        self, requests: AsyncIterator[publisher_pb2.ExportGalleryRequest], caller: Caller
+        self, request: publisher_pb2.ExportGalleryRequest, caller: Caller
     ) -> AsyncGenerator[publisher_pb2.ExportGalleryResponse, None]:
         """Exports a gallery."""
-        first = await anext(requests, publisher_pb2.ExportGalleryRequest())
-        (publisher,) = convert.parsed_name("name", first.name, "publishers")
-        ahead = 0
+        (publisher,) = convert.parsed_name("name", request.name, "publishers")
         async with aclosing(self._archivist.export(publisher)) as chunks:
             async for chunk in chunks:
-                if ahead == WINDOW:
-                    if await anext(requests, None) is None:
-                        return
-                    ahead -= 1
                 yield publisher_pb2.ExportGalleryResponse(chunk=chunk)
-                ahead += 1
-        for _ in range(ahead):
-            await anext(requests, None)
 
-    @stream_rpc(OPERATE)
+    @rpc(OPERATE)
     async def ImportGallery(
         self, requests: AsyncIterator[publisher_pb2.ImportGalleryRequest], caller: Caller
-    ) -> AsyncGenerator[publisher_pb2.ImportGalleryResponse, None]:
+    ) -> publisher_pb2.ImportGalleryResponse:
         """Imports an archive."""
         first = await anext(requests, publisher_pb2.ImportGalleryRequest())
         (publisher,) = convert.parsed_name("name", first.name, "publishers")
-        taken: asyncio.Queue[bool] = asyncio.Queue()
-        chunks = _chunks(requests, taken)
-        importing = asyncio.create_task(self._archivist.import_(publisher, chunks))
-        importing.add_done_callback(lambda _: taken.put_nowait(False))
-        try:
-            while await taken.get():
-                yield publisher_pb2.ImportGalleryResponse()
-            result = _result_message(publisher, await importing)
-            yield publisher_pb2.ImportGalleryResponse(result=result)
-        finally:
-            importing.cancel()
+        done = await self._archivist.import_(publisher, _chunks(requests))
+        return _imported_message(publisher, done)
 
 
 async def _chunks(
-    requests: AsyncIterator[publisher_pb2.ImportGalleryRequest], taken: "asyncio.Queue[bool]"
+    requests: AsyncIterator[publisher_pb2.ImportGalleryRequest],
 ) -> AsyncIterator[bytes]:
     async for request in requests:
         if len(request.chunk) > CHUNK:
             raise FieldInvalid(field="chunk", problem=f"give at most {CHUNK} bytes.")
         yield request.chunk
-        taken.put_nowait(True)
 
 
-def _result_message(publisher: str, done: Imported) -> publisher_pb2.ImportResult:
-    return publisher_pb2.ImportResult(
+def _imported_message(publisher: str, done: Imported) -> publisher_pb2.ImportGalleryResponse:
+    return publisher_pb2.ImportGalleryResponse(
         imported_count=done.written,
         kept_count=done.kept,
         failures=[

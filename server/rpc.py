@@ -14,7 +14,7 @@ from server.status import StatusContext, fail
 
 log = structlog.get_logger()
 
-Request = TypeVar("Request", bound=Message)
+Request = TypeVar("Request")
 Answer = TypeVar("Answer", bound=Message)
 
 
@@ -41,7 +41,7 @@ def rpc(
     [Callable[[Any, Request, Caller], Awaitable[Answer]]],
     Callable[[Any, Request, GrpcContext], Awaitable[Answer]],
 ]:
-    """Makes a method of (request, caller) a gRPC method for callers with one of ``roles``.
+    """Makes a method of (request or requests, caller) a gRPC method for callers with a role.
 
     Domain errors become the call's status. Any other is logged under an id, which is all that
     the client is told.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
@@ -19,33 +19,36 @@ Answer = TypeVar("Answer", bound=Message)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Method = Callable[[Any, AsyncIterator[Request], Caller], AsyncGenerator[Answer, None]]
+Asked = TypeVar("Asked", bound=Message | AsyncIterator[Any])
+
+Method = Callable[[Any, Asked, Caller], AsyncGenerator[Answer, None]]
 
 
 def stream_rpc(
     roles: frozenset[Role],
 ) -> Callable[
-    [Method[Request, Answer]],
-    Callable[[Any, AsyncIterator[Request], GrpcContext], AsyncGenerator[Answer, None]],
+    [Method[Asked, Answer]],
+    Callable[[Any, Asked, GrpcContext], AsyncGenerator[Answer, None]],
 ]:
-    """Makes a method of (requests, caller) a bidirectional gRPC method for callers with a role.
+    """Makes a method of (request or requests, caller) a gRPC method that answers a stream.
 
-    The key is looked at again with each request, as a stream may outlive it. Errors end the
-    stream as those of a method under ``server.rpc.rpc`` end a call.
+    The key is looked at again with each of several requests, as a stream may outlive it. Errors
+    end the stream as those of a method under ``server.rpc.rpc`` end a call.
     """
 
     def decorate(
-        method: Method[Request, Answer],
-    ) -> Callable[[Any, AsyncIterator[Request], GrpcContext], AsyncGenerator[Answer, None]]:
+        method: Method[Asked, Answer],
+    ) -> Callable[[Any, Asked, GrpcContext], AsyncGenerator[Answer, None]]:
         async def call(
-            self: Authenticated, requests: AsyncIterator[Request], grpc_context: GrpcContext
+            self: Authenticated, asked: Asked, grpc_context: GrpcContext
         ) -> AsyncGenerator[Answer, None]:
             metadata = grpc_context.invocation_metadata()
             authenticate = partial(self.authenticator.authenticate, metadata, roles)
             try:
                 caller = await authenticate()
-                checked = _checked(requests, authenticate)
-                async with aclosing(method(self, checked, caller)) as answers:
+                if isinstance(asked, AsyncIterator):
+                    asked = cast(Asked, _checked(asked, authenticate))
+                async with aclosing(method(self, asked, caller)) as answers:
                     async for answer in answers:
                         yield answer
             except ImageLinkError as error:

@@ -7,6 +7,7 @@ is not asked for wrong candidates: a fit that has to reject those as well gets e
 (with them, the expected calibration error on rendered views is 0.036 instead of 0.017).
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -40,6 +41,8 @@ DUPLICATE_AGREEMENT = 0.8
 RELATED_INLIERS = 9
 RELATED_AGREEMENT = 0.5
 MIN_TAIL = 5
+# A false-accept budget is a promise: it is kept with 90 % confidence. The normal quantile of that.
+ONE_SIDED_90 = 1.2816
 RIDGE = 0.05
 # Shares of the pictures in galleries of several sizes: what is fitted must hold in each.
 GALLERY_SHARES = (0.01, 0.1, 0.89)
@@ -199,7 +202,14 @@ def _fit_tail(regression: ChannelCalibration, trials: Sequence[Trial]) -> tuple[
     scale, _ = np.polyfit(rarity, reach, 1, w=np.sqrt(weights))
     # Log-odds that mean what they say thin out by a nat for each nat of rarity, or faster.
     scale = float(np.clip(scale, 0.0, 1.0))
-    return float(np.average(reach - scale * rarity, weights=weights)), scale
+    offset = float(np.average(reach - scale * rarity, weights=weights))
+    return offset + scale * _caution(weights), scale
+
+
+def _caution(weights: Doubles) -> float:
+    """The logarithm of how much larger than estimated from so few points a rate may well be."""
+    points = weights.sum() ** 2 / (weights**2).sum()
+    return math.log1p(ONE_SIDED_90 / math.sqrt(points))
 
 
 def _plausible(trial: Trial) -> list[Candidate]:

@@ -1,11 +1,9 @@
-"""Archives over a stream: each side tells what it took, and the other is never far ahead."""
+"""Archives between files and streams."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Semaphore
 from typing import Any, BinaryIO, TypeAlias
 
 import grpc
@@ -16,56 +14,44 @@ from imagelink.errors import from_rpc_error
 from imagelink.v1.publisher_pb2 import ExportGalleryRequest, ImportGalleryRequest
 
 CHUNK = 1024 * 1024
-WINDOW = 8
-"""Chunks that may be ahead of what the server has taken."""
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
 
 def download(channel: grpc.Channel, publisher: str, path: PathLike, **options: Any) -> None:
     """Writes the archive of a gallery into a file."""
-    requests: SimpleQueue[ExportGalleryRequest | None] = SimpleQueue()
-    requests.put(ExportGalleryRequest(name=calls.publisher_name(publisher)))
+    method = calls.EXPORT_GALLERY
+    request = ExportGalleryRequest(name=calls.publisher_name(publisher))
+    stub: grpc.UnaryStreamMultiCallable[Any, Any] = channel.unary_stream(
+        method.path, ExportGalleryRequest.SerializeToString, method.answer.FromString
+    )
     with _whole(Path(path)) as file, _translated():
-        stub = channel.stream_stream(calls.EXPORT_GALLERY.path, *_coders(calls.EXPORT_GALLERY))
+        answers = stub(request, **options)
         try:
-            for answer in stub(iter(requests.get, None), **options):
+            for answer in answers:
                 file.write(answer.chunk)
-                requests.put(ExportGalleryRequest())
         finally:
-            requests.put(None)
+            answers.cancel()  # type: ignore[no-untyped-call]
 
 
 def upload(channel: grpc.Channel, publisher: str, path: PathLike, **options: Any) -> ImportResult:
     """Sends an archive from a file."""
-    room, result = Semaphore(WINDOW), None
+    method = calls.IMPORT_GALLERY
+    stub: grpc.StreamUnaryMultiCallable[Any, Any] = channel.stream_unary(
+        method.path, ImportGalleryRequest.SerializeToString, method.answer.FromString
+    )
+    file = Path(path).open("rb")  # noqa: SIM115 (the requests close it)
+    requests = _requests(calls.publisher_name(publisher), file)
+    with _translated():
+        return method.convert(stub(requests, **options))
 
-    def requests(file: BinaryIO) -> Iterator[ImportGalleryRequest]:
-        yield ImportGalleryRequest(name=calls.publisher_name(publisher))
+
+def _requests(name: str, file: BinaryIO) -> Iterator[ImportGalleryRequest]:
+    # Closed here: a thread of gRPC may still read when the call is over.
+    with file:
+        yield ImportGalleryRequest(name=name)
         while chunk := file.read(CHUNK):
-            room.acquire()
             yield ImportGalleryRequest(chunk=chunk)
-
-    with Path(path).open("rb") as file, _translated():
-        stub = channel.stream_stream(calls.IMPORT_GALLERY.path, *_coders(calls.IMPORT_GALLERY))
-        try:
-            for answer in stub(requests(file), **options):
-                room.release()
-                result = calls.IMPORT_GALLERY.convert(answer)
-        finally:
-            # gRPC's thread, which may wait for room, sees that the call is over.
-            room.release()
-    return _given(result)
-
-
-def _coders(method: "calls.Method[Any, Any]") -> tuple[Any, Any]:
-    request = ExportGalleryRequest if method is calls.EXPORT_GALLERY else ImportGalleryRequest
-    return request.SerializeToString, method.answer.FromString
-
-
-def _given(result: ImportResult | None) -> ImportResult:
-    assert result is not None, "a stream that ends well ends with its result"
-    return result
 
 
 @contextmanager

@@ -280,16 +280,13 @@ def archive_chunk(message: publisher_pb2.ExportGalleryResponse) -> bytes:
     return message.chunk
 
 
-def import_result(message: publisher_pb2.ImportGalleryResponse) -> archives.ImportResult | None:
-    """Converts what became of an archive; None where only a chunk was taken."""
-    if not message.HasField("result"):
-        return None
-    result = message.result
+def import_result(message: publisher_pb2.ImportGalleryResponse) -> archives.ImportResult:
+    """Converts what became of an archive."""
     return archives.ImportResult(
-        imported_count=result.imported_count,
-        kept_count=result.kept_count,
-        failures={each.reference: from_status(each.error) for each in result.failures},
-        gallery_version=result.gallery_version,
+        imported_count=message.imported_count,
+        kept_count=message.kept_count,
+        failures={each.reference: from_status(each.error) for each in message.failures},
+        gallery_version=message.gallery_version,
     )
 
 

@@ -494,7 +494,7 @@ class ExportGalleryRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Required in the first request: `publishers/{publisher}`."""
+    """Required. `publishers/{publisher}`."""
     def __init__(
         self,
         *,
@@ -562,30 +562,6 @@ class ImportGalleryResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    RESULT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def result(self) -> Global___ImportResult:
-        """What became of the archive; unset where a chunk was taken."""
-
-    def __init__(
-        self,
-        *,
-        result: Global___ImportResult | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ImportGalleryResponse: _TypeAlias = ImportGalleryResponse  # noqa: Y015
-
-@_typing.final
-class ImportResult(_message.Message):
-    """What became of an archive."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
     IMPORTED_COUNT_FIELD_NUMBER: _builtins.int
     KEPT_COUNT_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
@@ -614,7 +590,7 @@ class ImportResult(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ImportResult: _TypeAlias = ImportResult  # noqa: Y015
+Global___ImportGalleryResponse: _TypeAlias = ImportGalleryResponse  # noqa: Y015
 
 @_typing.final
 class ImportFailure(_message.Message):

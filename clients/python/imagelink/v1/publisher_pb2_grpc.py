@@ -69,12 +69,12 @@ class PublishersStub:
                 request_serializer=imagelink_dot_v1_dot_publisher__pb2.GetErasureReceiptRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_publisher__pb2.ErasureReceipt.FromString,
                 _registered_method=True)
-        self.ExportGallery = channel.stream_stream(
+        self.ExportGallery = channel.unary_stream(
                 '/imagelink.v1.Publishers/ExportGallery',
                 request_serializer=imagelink_dot_v1_dot_publisher__pb2.ExportGalleryRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_publisher__pb2.ExportGalleryResponse.FromString,
                 _registered_method=True)
-        self.ImportGallery = channel.stream_stream(
+        self.ImportGallery = channel.stream_unary(
                 '/imagelink.v1.Publishers/ImportGallery',
                 request_serializer=imagelink_dot_v1_dot_publisher__pb2.ImportGalleryRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_publisher__pb2.ImportGalleryResponse.FromString,
@@ -163,16 +163,14 @@ class PublishersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ExportGallery(self, request_iterator, context):
+    def ExportGallery(self, request, context):
         """Exports a publisher's gallery as an archive, a tar file: images, links,
         metadata, active state, ids, and the features of the model in use. API keys
         are not in it.
 
-        The first request names the publisher. The server sends the archive's bytes
-        in chunks, at most eight of them ahead: send an empty request for each chunk
-        that you took, the last too. References that are written meanwhile may be in
-        it or not, each as it was at one moment. Choose a deadline for the whole, or
-        none.
+        The archive's bytes come in chunks, as fast as they are taken. References
+        that are written meanwhile may be in it or not, each as it was at one moment.
+        Choose a deadline for the whole, or none.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS (the file of an image is
         lost or damaged).
@@ -186,12 +184,11 @@ class PublishersServicer:
         is created where there is none.
 
         The first request names the publisher, and those after it have the
-        archive's bytes in chunks, of which at most eight may be ahead of the
-        answers: each chunk that was taken is answered by an empty response, and the
-        end of the requests by the result. A reference is imported whole or not at
-        all; one whose id is registered already is left as it is, so that an archive
-        may be sent again. Features are taken from the archive where it was made
-        under the model in use, and extracted again otherwise.
+        archive's bytes in chunks. A reference is imported whole or not at all; one
+        whose id is registered already is left as it is, so that an archive may be
+        sent again. Features are taken from the archive where it was made under the
+        model in use, and extracted again otherwise, which takes its time: choose a
+        deadline for the whole, or none.
 
         Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
         or not to be used here; references before the damage are imported).
@@ -262,12 +259,12 @@ def add_PublishersServicer_to_server(servicer, server):
                     request_deserializer=imagelink_dot_v1_dot_publisher__pb2.GetErasureReceiptRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_publisher__pb2.ErasureReceipt.SerializeToString,
             ),
-            'ExportGallery': grpc.stream_stream_rpc_method_handler(
+            'ExportGallery': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportGallery,
                     request_deserializer=imagelink_dot_v1_dot_publisher__pb2.ExportGalleryRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_publisher__pb2.ExportGalleryResponse.SerializeToString,
             ),
-            'ImportGallery': grpc.stream_stream_rpc_method_handler(
+            'ImportGallery': grpc.stream_unary_rpc_method_handler(
                     servicer.ImportGallery,
                     request_deserializer=imagelink_dot_v1_dot_publisher__pb2.ImportGalleryRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_publisher__pb2.ImportGalleryResponse.SerializeToString,
@@ -466,7 +463,7 @@ class Publishers:
             _registered_method=True)
 
     @staticmethod
-    def ExportGallery(request_iterator,
+    def ExportGallery(request,
             target,
             options=(),
             channel_credentials=None,
@@ -476,8 +473,8 @@ class Publishers:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
+        return grpc.experimental.unary_stream(
+            request,
             target,
             '/imagelink.v1.Publishers/ExportGallery',
             imagelink_dot_v1_dot_publisher__pb2.ExportGalleryRequest.SerializeToString,
@@ -503,7 +500,7 @@ class Publishers:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_stream(
+        return grpc.experimental.stream_unary(
             request_iterator,
             target,
             '/imagelink.v1.Publishers/ImportGallery',

@@ -73,31 +73,28 @@ class PublishersStub:
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
-    ExportGallery: _grpc.StreamStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]
+    ExportGallery: _grpc.UnaryStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]
     """Exports a publisher's gallery as an archive, a tar file: images, links,
     metadata, active state, ids, and the features of the model in use. API keys
     are not in it.
 
-    The first request names the publisher. The server sends the archive's bytes
-    in chunks, at most eight of them ahead: send an empty request for each chunk
-    that you took, the last too. References that are written meanwhile may be in
-    it or not, each as it was at one moment. Choose a deadline for the whole, or
-    none.
+    The archive's bytes come in chunks, as fast as they are taken. References
+    that are written meanwhile may be in it or not, each as it was at one moment.
+    Choose a deadline for the whole, or none.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS (the file of an image is
     lost or damaged).
     """
-    ImportGallery: _grpc.StreamStreamMultiCallable[_publisher_pb2.ImportGalleryRequest, _publisher_pb2.ImportGalleryResponse]
+    ImportGallery: _grpc.StreamUnaryMultiCallable[_publisher_pb2.ImportGalleryRequest, _publisher_pb2.ImportGalleryResponse]
     """Imports an archive into the gallery of the publisher that it is of, which
     is created where there is none.
 
     The first request names the publisher, and those after it have the
-    archive's bytes in chunks, of which at most eight may be ahead of the
-    answers: each chunk that was taken is answered by an empty response, and the
-    end of the requests by the result. A reference is imported whole or not at
-    all; one whose id is registered already is left as it is, so that an archive
-    may be sent again. Features are taken from the archive where it was made
-    under the model in use, and extracted again otherwise.
+    archive's bytes in chunks. A reference is imported whole or not at all; one
+    whose id is registered already is left as it is, so that an archive may be
+    sent again. Features are taken from the archive where it was made under the
+    model in use, and extracted again otherwise, which takes its time: choose a
+    deadline for the whole, or none.
 
     Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
     or not to be used here; references before the damage are imported).
@@ -165,31 +162,28 @@ class PublishersAsyncStub(PublishersStub):
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
-    ExportGallery: _aio.StreamStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]  # type: ignore[assignment]
+    ExportGallery: _aio.UnaryStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]  # type: ignore[assignment]
     """Exports a publisher's gallery as an archive, a tar file: images, links,
     metadata, active state, ids, and the features of the model in use. API keys
     are not in it.
 
-    The first request names the publisher. The server sends the archive's bytes
-    in chunks, at most eight of them ahead: send an empty request for each chunk
-    that you took, the last too. References that are written meanwhile may be in
-    it or not, each as it was at one moment. Choose a deadline for the whole, or
-    none.
+    The archive's bytes come in chunks, as fast as they are taken. References
+    that are written meanwhile may be in it or not, each as it was at one moment.
+    Choose a deadline for the whole, or none.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS (the file of an image is
     lost or damaged).
     """
-    ImportGallery: _aio.StreamStreamMultiCallable[_publisher_pb2.ImportGalleryRequest, _publisher_pb2.ImportGalleryResponse]  # type: ignore[assignment]
+    ImportGallery: _aio.StreamUnaryMultiCallable[_publisher_pb2.ImportGalleryRequest, _publisher_pb2.ImportGalleryResponse]  # type: ignore[assignment]
     """Imports an archive into the gallery of the publisher that it is of, which
     is created where there is none.
 
     The first request names the publisher, and those after it have the
-    archive's bytes in chunks, of which at most eight may be ahead of the
-    answers: each chunk that was taken is answered by an empty response, and the
-    end of the requests by the result. A reference is imported whole or not at
-    all; one whose id is registered already is left as it is, so that an archive
-    may be sent again. Features are taken from the archive where it was made
-    under the model in use, and extracted again otherwise.
+    archive's bytes in chunks. A reference is imported whole or not at all; one
+    whose id is registered already is left as it is, so that an archive may be
+    sent again. Features are taken from the archive where it was made under the
+    model in use, and extracted again otherwise, which takes its time: choose a
+    deadline for the whole, or none.
 
     Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
     or not to be used here; references before the damage are imported).
@@ -294,18 +288,16 @@ class PublishersServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ExportGallery(
         self,
-        request_iterator: _MaybeAsyncIterator[_publisher_pb2.ExportGalleryRequest],
+        request: _publisher_pb2.ExportGalleryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_publisher_pb2.ExportGalleryResponse], _abc.AsyncIterator[_publisher_pb2.ExportGalleryResponse]]:
         """Exports a publisher's gallery as an archive, a tar file: images, links,
         metadata, active state, ids, and the features of the model in use. API keys
         are not in it.
 
-        The first request names the publisher. The server sends the archive's bytes
-        in chunks, at most eight of them ahead: send an empty request for each chunk
-        that you took, the last too. References that are written meanwhile may be in
-        it or not, each as it was at one moment. Choose a deadline for the whole, or
-        none.
+        The archive's bytes come in chunks, as fast as they are taken. References
+        that are written meanwhile may be in it or not, each as it was at one moment.
+        Choose a deadline for the whole, or none.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS (the file of an image is
         lost or damaged).
@@ -316,17 +308,16 @@ class PublishersServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_publisher_pb2.ImportGalleryRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_publisher_pb2.ImportGalleryResponse], _abc.AsyncIterator[_publisher_pb2.ImportGalleryResponse]]:
+    ) -> _typing.Union[_publisher_pb2.ImportGalleryResponse, _abc.Awaitable[_publisher_pb2.ImportGalleryResponse]]:
         """Imports an archive into the gallery of the publisher that it is of, which
         is created where there is none.
 
         The first request names the publisher, and those after it have the
-        archive's bytes in chunks, of which at most eight may be ahead of the
-        answers: each chunk that was taken is answered by an empty response, and the
-        end of the requests by the result. A reference is imported whole or not at
-        all; one whose id is registered already is left as it is, so that an archive
-        may be sent again. Features are taken from the archive where it was made
-        under the model in use, and extracted again otherwise.
+        archive's bytes in chunks. A reference is imported whole or not at all; one
+        whose id is registered already is left as it is, so that an archive may be
+        sent again. Features are taken from the archive where it was made under the
+        model in use, and extracted again otherwise, which takes its time: choose a
+        deadline for the whole, or none.
 
         Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
         or not to be used here; references before the damage are imported).
