@@ -7,18 +7,19 @@ one that is silent for LEASE is taken for ended and no longer waited for, but st
 as lost until it confirms after all.
 """
 
+import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from uuid import uuid4
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from indexing.blobs import image_key
 from indexing.errors import ErasureReceiptNotFound, PublisherNotFound
-from indexing.gallery_statements import fetch_all, fetch_one, transaction
+from indexing.gallery_statements import Row, fetch_all, fetch_one, transaction
 from indexing.queries import QUERIES
 
 LEASE = timedelta(seconds=60)
@@ -101,7 +102,7 @@ async def record_erasure(
     whose = {"publisher": publisher, "reference": reference}
     images = [image for (image,) in await fetch_all(connection, "erased_image_ids", **whose)]
     keys = sorted({*blob_keys, *(image_key(publisher, image) for image in images)})
-    erasure_id = uuid4().hex
+    erasure_id = f"{time.time_ns():016x}-{secrets.token_hex(8)}"
     row = await fetch_one(
         connection, "insert_erasure", id=erasure_id, images=images, keys=keys, **whose
     )
@@ -109,6 +110,18 @@ async def record_erasure(
         raise PublisherNotFound(publisher=publisher)
     await connection.execute(QUERIES["insert_erasure_blobs"], {"id": erasure_id, "keys": keys})
     return Erasure(*row)
+
+
+async def _receipts(connection: AsyncConnection, rows: Sequence[Row]) -> list[Receipt]:
+    found = [Erasure(*row) for row in rows]
+    confirmations: dict[str, list[Confirmation]] = {erasure.id: [] for erasure in found}
+    told = await fetch_all(
+        connection, "erasure_confirmations", ids=list(confirmations), lease=LEASE
+    )
+    for erasure_id, replica, state, when in told:
+        each = Confirmation(replica, ConfirmationState(state), when)
+        confirmations[erasure_id].append(each)
+    return [Receipt(erasure, tuple(confirmations[erasure.id])) for erasure in found]
 
 
 class ErasureStore:
@@ -123,11 +136,23 @@ class ErasureStore:
             row = await fetch_one(connection, "get_erasure", publisher=publisher, id=erasure_id)
             if row is None:
                 raise ErasureReceiptNotFound(publisher=publisher, receipt=erasure_id)
-            rows = await fetch_all(connection, "erasure_confirmations", id=erasure_id, lease=LEASE)
-        confirmations = (
-            Confirmation(replica, ConfirmationState(state), time) for replica, state, time in rows
-        )
-        return Receipt(Erasure(*row), tuple(confirmations))
+            (receipt,) = await _receipts(connection, [row])
+        return receipt
+
+    async def receipts(self, publisher: str, after_id: str | None, limit: int) -> list[Receipt]:
+        """Return up to ``limit`` receipts in the order of the requests, those after ``after_id``.
+
+        An unknown publisher has none, and one that was deleted keeps its own.
+        """
+        async with transaction(self._pool) as connection:
+            rows = await fetch_all(
+                connection,
+                "list_erasures",
+                publisher=publisher,
+                after_id=after_id or "",
+                limit=limit,
+            )
+            return await _receipts(connection, rows)
 
     async def delete_blobs(
         self, delete: Callable[[Sequence[str]], Awaitable[None]], erasure_id: str | None = None

@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
 
@@ -63,8 +63,11 @@ def new_key(key_id: str | None = None) -> NewKey:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    """A key as of ``time``; ``tried`` is when the database last did not say more."""
+
     stored: StoredKey
     time: float
+    tried: float = -math.inf
 
 
 class KeyCache:
@@ -84,13 +87,15 @@ class KeyCache:
         self._clock = clock
         self._known: LRUCache[str, _Known] = LRUCache(MAX_KEYS)
         self._lookups: dict[str, asyncio.Task[StoredKey | None]] = {}
-        self._expired = -math.inf
-        self._failed = -math.inf
+        self._forgot = -math.inf
 
-    def expire(self) -> None:
-        """Has every key looked up again at its next use."""
-        self._expired = self._clock()
+    def forget(self, publisher: str) -> None:
+        """Forgets a publisher's keys: they are looked up again before they open anything."""
+        self._forgot = self._clock()
         self._lookups.clear()
+        known = self._known.items()
+        for key_id in [key_id for key_id, each in known if each.stored.key.publisher == publisher]:
+            del self._known[key_id]
 
     async def find(self, key_id: str) -> StoredKey | None:
         """A key with its publisher, or None where there is none.
@@ -100,15 +105,15 @@ class KeyCache:
         known, now = self._known.get(key_id), self._clock()
         if known is None or now - known.time > STALE_SECONDS:
             return await asyncio.shield(self._lookup(key_id))
-        fresh = known.time > self._expired and now - known.time < FRESH_SECONDS
-        if fresh or now - self._failed < FRESH_SECONDS:
+        if now - max(known.time, known.tried) < FRESH_SECONDS:
             return known.stored
         lookup = self._lookup(key_id)
         await asyncio.wait([lookup], timeout=PATIENCE_SECONDS)
         if lookup.done() and not isinstance(lookup.exception(), DatabaseUnavailable):
             return lookup.result()
         # Nobody waits again for the next seconds; the look-up goes on if it hangs.
-        self._failed = self._clock()
+        if self._known.get(key_id) is known:
+            self._known[key_id] = replace(known, tried=self._clock())
         return known.stored
 
     def _lookup(self, key_id: str) -> "asyncio.Task[StoredKey | None]":
@@ -122,10 +127,10 @@ class KeyCache:
         # As of before the question: what is revoked meanwhile may not be in the answer.
         asked = self._clock()
         stored = await self._look_up(key_id)
-        if stored is not None and _opens(stored):
-            self._known[key_id] = _Known(stored, asked)
-        else:
+        if stored is None or not _opens(stored):
             self._known.pop(key_id, None)
+        elif asked > self._forgot:
+            self._known[key_id] = _Known(stored, asked)
         return stored
 
     def _finish(self, key_id: str, done: "asyncio.Task[StoredKey | None]") -> None:
@@ -144,7 +149,7 @@ class Authenticator:
     """Finds out who calls. The operator's key is in the settings, the others in the database.
 
     A change of keys or of a suspension takes effect within FRESH_SECONDS while the database
-    answers, and at once in the process whose ``keys`` are expired.
+    answers, and at once in the process whose ``keys`` were told to forget them.
     """
 
     def __init__(self, store: GalleryStore, operator_key: str) -> None:

@@ -44,6 +44,10 @@ class Eraser:
         """How far an erasure is. Raises ErasureReceiptNotFound."""
         return await self._erasures.receipt(publisher, erasure_id)
 
+    async def receipts(self, publisher: str, after_id: str | None, limit: int) -> list[Receipt]:
+        """How far a publisher's erasures are, up to ``limit`` of those after ``after_id``."""
+        return await self._erasures.receipts(publisher, after_id, limit)
+
     async def follow(self) -> None:
         """Brings erasures to their end, without end; any number of processes may do so."""
         while True:

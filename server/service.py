@@ -6,7 +6,7 @@ import structlog
 from grpc_health.v1 import health_pb2
 from imagelink.v1 import publisher_pb2, recognition_pb2
 
-from indexing.errors import FieldInvalid, PublisherNotAllowed
+from indexing.errors import FieldInvalid
 from indexing.gallery import GalleryStore
 from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET, Role
 from server import conversions as convert
@@ -15,11 +15,12 @@ from server.archives import Archivist
 from server.assessment import Assessor
 from server.auth import Authenticator, Caller, new_key
 from server.erasing import Eraser
+from server.erasure_service import ErasureService
 from server.explanation import Explainer, Question
 from server.gallery_service import PUBLISH, GalleryService
 from server.ownership import own_reference, publisher_of
 from server.placement import Placer
-from server.receipts import receipt_message, receipt_name
+from server.receipts import receipt_name
 from server.registration import Registrar
 from server.rpc import GrpcContext, rpc
 from server.scanning import Scanning
@@ -32,7 +33,7 @@ PUBLISHER_FIELDS = frozenset({"display_name", "suspended", "false_accept_budget"
 log = structlog.get_logger()
 
 
-class Services(GalleryService, ArchiveService, ShardService):
+class Services(GalleryService, ArchiveService, ErasureService, ShardService):
     """Every service of the API, as the methods of one object."""
 
     def __init__(
@@ -50,6 +51,7 @@ class Services(GalleryService, ArchiveService, ShardService):
     ) -> None:
         GalleryService.__init__(self, store, registrar, eraser, assessor, model_version)
         ArchiveService.__init__(self, archivist)
+        ErasureService.__init__(self, eraser)
         ShardService.__init__(self, placer)
         self.authenticator = authenticator
         self._scanning = scanning
@@ -151,7 +153,7 @@ class Services(GalleryService, ArchiveService, ShardService):
             if "false_accept_budget" in mask
             else None,
         )
-        self.authenticator.keys.expire()
+        self.authenticator.keys.forget(publisher)
         return convert.publisher_message(updated)
 
     @rpc(OPERATE)
@@ -161,22 +163,10 @@ class Services(GalleryService, ArchiveService, ShardService):
         """Deletes a publisher."""
         (publisher,) = convert.parsed_name("name", request.name, "publishers")
         erasure = await self._eraser.delete_publisher(publisher)
-        self.authenticator.keys.expire()
+        self.authenticator.keys.forget(publisher)
         return publisher_pb2.DeletePublisherResponse(
             references_deleted=erasure.references, erasure_receipt=receipt_name(erasure)
         )
-
-    @rpc(OPERATE | PUBLISH)
-    async def GetErasureReceipt(
-        self, request: publisher_pb2.GetErasureReceiptRequest, caller: Caller
-    ) -> publisher_pb2.ErasureReceipt:
-        """Gets the receipt of an erasure."""
-        publisher, receipt = convert.parsed_name(
-            "name", request.name, "publishers", "erasureReceipts"
-        )
-        if caller.publisher is not None and caller.publisher.id != publisher:
-            raise PublisherNotAllowed(publisher=publisher)
-        return receipt_message(await self._eraser.receipt(publisher, receipt))
 
     @rpc(OPERATE)
     async def CreateApiKey(
@@ -212,5 +202,5 @@ class Services(GalleryService, ArchiveService, ShardService):
         """Revokes an API key."""
         publisher, key = convert.parsed_name("name", request.name, "publishers", "apiKeys")
         revoked = await self._store.revoke_api_key(publisher, key)
-        self.authenticator.keys.expire()
+        self.authenticator.keys.forget(publisher)
         return convert.api_key_message(revoked)

@@ -260,6 +260,15 @@ select
 from erasure
 where publisher_id = %(publisher)s and id = %(id)s
 
+-- name: list_erasures
+select
+    id, publisher_id, publisher_create_time, reference_id, gallery_version, reference_count,
+    image_count, feature_count, blob_count, request_time, blob_delete_time, complete_time
+from erasure
+where publisher_id = %(publisher)s and id > %(after_id)s
+order by id
+limit %(limit)s
+
 -- name: lock_erasure_blobs
 -- What another process works on is left to it.
 select erasure_id, key
@@ -335,21 +344,23 @@ on conflict (erasure_id, replica_id) do update set confirm_time = now()
 
 -- name: erasure_confirmations
 select
+    erasure_id,
     replica_id,
     case when confirm_time is null then 'lost' else 'confirmed' end,
     confirm_time
 from erasure_confirmation
-where erasure_id = %(id)s
+where erasure_id = any(%(ids)s)
 union all
-select r.id, 'awaited', null
-from shard_replica r
-join erasure e on e.id = %(id)s and e.complete_time is null
-where r.seen_time > now() - %(lease)s
+select e.id, r.id, 'awaited', null
+from erasure e
+join shard_replica r on r.seen_time > now() - %(lease)s
+where e.id = any(%(ids)s)
+    and e.complete_time is null
     and not exists (
         select from erasure_confirmation c
         where c.erasure_id = e.id and c.replica_id = r.id
     )
-order by 1
+order by 1, 2
 
 -- name: reference_ids
 select id

@@ -1,5 +1,6 @@
 """Receipts of deletions, and galleries that move in archives, through the real server."""
 
+import json
 import time
 from pathlib import Path
 
@@ -61,6 +62,9 @@ def test_a_deleted_publisher_is_gone_everywhere(server: RunningServer, filled: T
     assert (receipt.subject, receipt.feature_count, receipt.blob_count) == (filled.name, 2, 2)
     assert receipt.confirmations
     assert "complete" in output(server, server.operator_key, "erasure", "show", name)
+    # Who lost the name finds it again.
+    listed = output(server, server.operator_key, "erasure", "list", filled.id, "--json")
+    assert [json.loads(line)["name"] for line in listed.splitlines()] == [name]
     assert not (server.data / "blobs" / "images" / filled.id).exists()
     with pytest.raises(ImageLinkError):
         filled.client.scan(photo(0))
@@ -75,7 +79,10 @@ def test_receipts_are_for_the_operator_and_the_publisher(
         other.client.get_erasure_receipt(receipt)
     with refused(Code.PERMISSION_DENIED, "ROLE_NOT_ALLOWED"):
         server.client(filled.scan_key).get_erasure_receipt(receipt)
+    with refused(Code.PERMISSION_DENIED, "PUBLISHER_NOT_ALLOWED"):
+        list(other.client.list_erasure_receipts(filled.id))
     for client in (server.operator, filled.client):
+        assert [each.name for each in client.list_erasure_receipts(filled.id)] == [receipt]
         assert client.get_erasure_receipt(receipt).name == receipt
         with refused(Code.NOT_FOUND, "ERASURE_RECEIPT_NOT_FOUND"):
             client.get_erasure_receipt(f"{filled.name}/erasureReceipts/none")

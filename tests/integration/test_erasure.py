@@ -274,6 +274,27 @@ async def test_a_receipt_is_found_under_its_publisher_alone(
             await eraser.receipt(publisher, receipt)
 
 
+async def test_receipts_are_listed_in_the_order_of_the_deletions(
+    eraser: Eraser, erasures: ErasureStore, store: GalleryStore, registered: Registered
+) -> None:
+    await registered("one", "two", "three")
+    await store.create_publisher("other", "", 0.001)
+    await registered("theirs", publisher="other")
+    await eraser.delete_reference("other", "theirs")
+    asked = [await eraser.delete_reference("acme", name) for name in ("two", "one")]
+    asked.append(await eraser.delete_publisher("acme"))
+    await erasures.see_replica("index")
+    await erasures.confirm("index", [asked[0].id])
+
+    first = await eraser.receipts("acme", None, 2)
+    second = await eraser.receipts("acme", first[-1].erasure.id, 2)
+    found = [*first, *second]
+    assert [each.erasure.id for each in found] == [erasure.id for erasure in asked]
+    assert [each.erasure.reference for each in found] == ["two", "one", None]
+    assert [list(states(each).values()) for each in found] == [[CONFIRMED], [AWAITED], [AWAITED]]
+    assert await eraser.receipts("nobody", None, 2) == []
+
+
 # Indexes
 
 

@@ -28,6 +28,7 @@ class Database:
         self.hangs = False
         self.lookups = 0
         self.asked = asyncio.Event()
+        self.answered = asyncio.Event()
         self.now = 1000.0
         self.cache = KeyCache(self.look_up, lambda: self.now)
 
@@ -36,7 +37,7 @@ class Database:
         self.asked.set()
         stored = self.stored
         if self.hangs:
-            await asyncio.Event().wait()
+            await self.answered.wait()
         await asyncio.sleep(0)
         if self.away:
             raise DatabaseUnavailable
@@ -91,20 +92,32 @@ async def test_a_key_that_opens_nothing_is_not_remembered(
     assert await database.cache.find("k") == KEY
 
 
-async def test_expired_keys_are_looked_up_at_once(database: Database) -> None:
+async def test_forgotten_keys_open_nothing_before_they_are_looked_up(database: Database) -> None:
     await database.cache.find("k")
-    database.stored = REVOKED
-    database.cache.expire()
+    database.after(1)
+    database.cache.forget("acme")
+    database.away = True
+    with pytest.raises(DatabaseUnavailable):
+        await database.cache.find("k")
+    database.away, database.stored = False, REVOKED
     assert await database.cache.find("k") == REVOKED
 
 
-async def test_an_answer_from_before_the_expiry_is_not_used_after_it(database: Database) -> None:
+async def test_the_keys_of_other_publishers_are_not_forgotten(database: Database) -> None:
+    await database.cache.find("k")
+    database.after(1)
+    database.cache.forget("other")
+    database.away = True
+    assert await database.cache.find("k") == KEY
+
+
+async def test_an_answer_from_before_the_revocation_is_not_kept(database: Database) -> None:
     early = asyncio.ensure_future(database.cache.find("k"))
     await database.asked.wait()
     database.stored = REVOKED
-    database.cache.expire()
-    assert await database.cache.find("k") == REVOKED
+    database.cache.forget("acme")
     assert await early == KEY
+    database.after(1)
     assert await database.cache.find("k") == REVOKED
 
 
@@ -158,6 +171,19 @@ async def test_a_database_that_hangs_does_not_hold_up_known_keys(
         assert await asyncio.wait_for(database.cache.find("k"), 1) == KEY
     # The same look-up all the time.
     assert database.lookups == 2
+
+
+async def test_a_slow_answer_counts_when_it_is_there(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "PATIENCE_SECONDS", 0.01)
+    await database.cache.find("k")
+    database.hangs, database.stored = True, REVOKED
+    database.after(auth.FRESH_SECONDS)
+    assert await database.cache.find("k") == KEY
+    database.answered.set()
+    await asyncio.sleep(0.01)
+    assert await database.cache.find("k") == REVOKED
 
 
 async def test_the_memory_for_keys_is_bounded(

@@ -75,6 +75,14 @@ async def test_directory_survives_reopening_and_keeps_no_trace_of_deleted(tmp_pa
     assert not (tmp_path / "images").exists()
 
 
+async def test_lists_the_keys_below_a_prefix(blobs: BlobStore) -> None:
+    for key in ("images/acme/1", "images/acme/2", "images/acme-2/3", "images/other/4"):
+        await blobs.put(key, b"x")
+
+    assert sorted(await blobs.keys("images/acme")) == ["images/acme/1", "images/acme/2"]
+    assert await blobs.keys("images/nobody") == []
+
+
 def test_unknown_url_is_refused() -> None:
     with pytest.raises(Exception, match="gopher"):
         BlobStore.from_url("gopher://hole")

@@ -25,7 +25,7 @@ from imagelink import (
     PublisherDeletion,
 )
 from imagelink._archives import CHUNK
-from imagelink._conversions import erasure_state
+from imagelink._erasure_calls import erasure_state
 from imagelink.cli import app
 from imagelink.v1 import (
     gallery_pb2,
@@ -74,6 +74,16 @@ class Server(gallery_pb2_grpc.GalleryServicer, publisher_pb2_grpc.PublishersServ
     def GetErasureReceipt(self, request: Any, context: Any) -> Any:
         if request.name != RECEIPT:
             refuse(context, CODES.NOT_FOUND, "ERASURE_RECEIPT_NOT_FOUND", "No such receipt.")
+        return self.receipt()
+
+    def ListErasureReceipts(self, request: Any, context: Any) -> Any:
+        self.named = request.parent
+        number = int(request.page_token or 0)
+        return publisher_pb2.ListErasureReceiptsResponse(
+            erasure_receipts=[self.receipt()], next_page_token=str(number + 1) if number < 2 else ""
+        )
+
+    def receipt(self) -> publisher_pb2.ErasureReceipt:
         moment = Timestamp()
         moment.FromDatetime(NOW)
         return publisher_pb2.ErasureReceipt(
@@ -174,6 +184,20 @@ def test_an_unknown_receipt_is_not_found(client: Client) -> None:
     with pytest.raises(NotFound) as caught:
         client.get_erasure_receipt("publishers/acme/erasureReceipts/2")
     assert caught.value.reason == "ERASURE_RECEIPT_NOT_FOUND"
+
+
+def test_receipts_are_listed_by_pages(server: Server, client: Client) -> None:
+    names = [receipt.name for receipt in client.list_erasure_receipts("acme")]
+    assert (server.named, names) == ("publishers/acme", [RECEIPT] * 3)
+    listed = run(server, "erasure", "list", "acme")
+    assert listed.stdout.count(RECEIPT) == 3
+    assert len(run(server, "erasure", "list", "acme", "--json").stdout.splitlines()) == 3
+
+
+async def test_the_async_client_lists_receipts(server: Server) -> None:
+    async with AsyncClient(server.target, key=KEY) as client:
+        names = [receipt.name async for receipt in client.list_erasure_receipts("acme")]
+    assert names == [RECEIPT] * 3
 
 
 def test_commands_print_receipts(server: Server) -> None:

@@ -17,9 +17,10 @@ from imagelink._batch import WINDOW, Batch, Registration, RegistrationResult
 from imagelink._calls import Call, ImageSource
 from imagelink._channel import call_metadata, channel_credentials, channel_options
 from imagelink._conversions import Page
+from imagelink._erasure_client import AsyncErasureClient
 from imagelink._shard_client import AsyncShardClient
 from imagelink.archives import ImportResult
-from imagelink.erasures import Deletion, ErasureReceipt, PublisherDeletion
+from imagelink.erasures import Deletion, PublisherDeletion
 from imagelink.errors import from_rpc_error, lost_its_status
 from imagelink.types import (
     AddedImage,
@@ -37,7 +38,7 @@ from imagelink.v1 import gallery_pb2
 T = TypeVar("T")
 
 
-class AsyncClient(AsyncShardClient):
+class AsyncClient(AsyncErasureClient, AsyncShardClient):
     """Calls ImageLink without blocking: ``Client`` with ``await``, in one event loop.
 
     Its methods are those of ``Client``, where their arguments are explained.
@@ -272,12 +273,6 @@ class AsyncClient(AsyncShardClient):
     ) -> PublisherDeletion:
         """Deletes a publisher with all that is its; the answer names the receipt of that."""
         return await self._run(calls.delete_publisher(publisher), timeout)
-
-    async def get_erasure_receipt(
-        self, name: str, *, timeout: float | None = None
-    ) -> ErasureReceipt:
-        """Gets the receipt of a deletion; with a publisher's key, of one of its references."""
-        return await self._run(calls.get_erasure_receipt(name), timeout)
 
     async def export_gallery(
         self, publisher: str, path: str | PathLike[str], *, timeout: float | None = None

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from imagelink import _conversions as convert
 from imagelink._conversions import Page
-from imagelink.erasures import Deletion, ErasureReceipt, PublisherDeletion
+from imagelink.erasures import Deletion, PublisherDeletion
 from imagelink.types import (
     AddedImage,
     ApiKey,
@@ -121,13 +121,6 @@ DELETE_PUBLISHER = Method(
     publisher_pb2.DeletePublisherResponse,
     convert.publisher_deletion,
 )
-GET_ERASURE_RECEIPT = Method(
-    "Publishers",
-    "GetErasureReceipt",
-    publisher_pb2.ErasureReceipt,
-    convert.erasure_receipt,
-    retried=True,
-)
 EXPORT_GALLERY = Method(
     "Publishers", "ExportGallery", publisher_pb2.ExportGalleryResponse, convert.archive_chunk
 )
@@ -159,7 +152,6 @@ METHODS: tuple[Method[Any, Any], ...] = (
     LIST_PUBLISHERS,
     UPDATE_PUBLISHER,
     DELETE_PUBLISHER,
-    GET_ERASURE_RECEIPT,
     EXPORT_GALLERY,
     IMPORT_GALLERY,
     CREATE_API_KEY,
@@ -335,11 +327,6 @@ def delete_publisher(publisher: str) -> Call[PublisherDeletion]:
     """Deletes a publisher and all that is its."""
     request = publisher_pb2.DeletePublisherRequest(name=publisher_name(publisher))
     return Call(DELETE_PUBLISHER, request)
-
-
-def get_erasure_receipt(name: str) -> Call[ErasureReceipt]:
-    """Gets the receipt of an erasure."""
-    return Call(GET_ERASURE_RECEIPT, publisher_pb2.GetErasureReceiptRequest(name=name))
 
 
 def create_api_key(publisher: str, role: Role | str, display_name: str) -> Call[tuple[ApiKey, str]]:

@@ -14,9 +14,10 @@ from imagelink._batch import Batch, Feed, Registration, RegistrationResult
 from imagelink._calls import Call, ImageSource
 from imagelink._channel import call_metadata, channel_credentials, channel_options
 from imagelink._conversions import Page
+from imagelink._erasure_client import ErasureClient
 from imagelink._shard_client import ShardClient
 from imagelink.archives import ImportResult
-from imagelink.erasures import Deletion, ErasureReceipt, PublisherDeletion
+from imagelink.erasures import Deletion, PublisherDeletion
 from imagelink.errors import from_rpc_error
 from imagelink.types import (
     AddedImage,
@@ -34,7 +35,7 @@ from imagelink.v1 import gallery_pb2
 T = TypeVar("T")
 
 
-class Client(ShardClient):
+class Client(ErasureClient, ShardClient):
     """Calls ImageLink and waits for the answer. Threads may share one.
 
     Every call raises an ``ImageLinkError`` if it fails. Reads, ``scan`` and ``register`` are
@@ -316,10 +317,6 @@ class Client(ShardClient):
     ) -> PublisherDeletion:
         """Deletes a publisher with all that is its; the answer names the receipt of that."""
         return self._run(calls.delete_publisher(publisher), timeout)
-
-    def get_erasure_receipt(self, name: str, *, timeout: float | None = None) -> ErasureReceipt:
-        """Gets the receipt of a deletion; with a publisher's key, of one of its references."""
-        return self._run(calls.get_erasure_receipt(name), timeout)
 
     def export_gallery(
         self, publisher: str, path: str | PathLike[str], *, timeout: float | None = None

@@ -248,33 +248,6 @@ def publisher_deletion(
     return erasures.PublisherDeletion(message.references_deleted, message.erasure_receipt)
 
 
-def erasure_receipt(message: publisher_pb2.ErasureReceipt) -> erasures.ErasureReceipt:
-    """Converts the receipt of an erasure."""
-    return erasures.ErasureReceipt(
-        name=message.name,
-        subject=message.subject,
-        reference_count=message.reference_count,
-        image_count=message.image_count,
-        feature_count=message.feature_count,
-        blob_count=message.blob_count,
-        request_time=_time(message.request_time),
-        blob_delete_time=_time_of(message, "blob_delete_time"),
-        complete_time=_time_of(message, "complete_time"),
-        confirmations=tuple(
-            erasures.ErasureConfirmation(
-                item.shard_replica, erasure_state(item.state), _time_of(item, "confirm_time")
-            )
-            for item in message.confirmations
-        ),
-    )
-
-
-def erasure_state(value: int) -> erasures.ErasureState:
-    """Converts whether an index still holds what was erased."""
-    name = _enum_name(publisher_pb2.ErasureState.items(), value).removeprefix("ERASURE_STATE_")
-    return erasures.ErasureState.__members__.get(name, erasures.ErasureState.UNKNOWN)
-
-
 def archive_chunk(message: publisher_pb2.ExportGalleryResponse) -> bytes:
     """The next bytes of an archive."""
     return message.chunk

@@ -2,6 +2,7 @@
 -- publisher's row, and has nothing of the publisher but ids and counts.
 
 create table erasure (
+    -- In the order of the requests.
     id text collate "C" primary key,
     publisher_id text collate "C" not null,
     -- With the id it names the publisher, as the id may be given again.
@@ -21,6 +22,9 @@ create table erasure (
     -- When the last index had confirmed besides.
     complete_time timestamptz
 );
+
+-- Lists the receipts of a publisher.
+create index erasure_publisher on erasure (publisher_id, id);
 
 create index erasure_incomplete on erasure (id) where complete_time is null;
 

@@ -11,12 +11,6 @@ from imagelink.erasures import ErasureReceipt
 app = typer.Typer(help="Show what deletions removed, and how far they are.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    # Without it, a single command would take the place of the group.
-    pass
-
-
 @app.command()
 def show(
     ctx: typer.Context,
@@ -30,6 +24,28 @@ def show(
         print_json(found)
     else:
         _print(found)
+
+
+@app.command("list")
+def list_all(
+    ctx: typer.Context,
+    publisher: Annotated[str, typer.Argument(help="Whose, also after it was deleted.")],
+    json: Json = False,
+) -> None:
+    """List the receipts of a publisher's deletions."""
+    with connected(ctx) as client:
+        receipts = list(client.list_erasure_receipts(publisher))
+    if json:
+        for receipt in receipts:
+            print_json(receipt)
+        return
+    print_table(
+        ("receipt", "erased", "asked", "complete"),
+        (
+            (each.name, each.subject, moment(each.request_time), moment(each.complete_time))
+            for each in receipts
+        ),
+    )
 
 
 def _print(receipt: ErasureReceipt) -> None:

@@ -487,6 +487,64 @@ class GetErasureReceiptRequest(_message.Message):
 Global___GetErasureReceiptRequest: _TypeAlias = GetErasureReceiptRequest  # noqa: Y015
 
 @_typing.final
+class ListErasureReceiptsRequest(_message.Message):
+    """Request of `Publishers.ListErasureReceipts`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Required. `publishers/{publisher}`."""
+    page_size: _builtins.int
+    """Optional. At most 1000; 100 by default."""
+    page_token: _builtins.str
+    """Optional. `next_page_token` of the page before."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListErasureReceiptsRequest: _TypeAlias = ListErasureReceiptsRequest  # noqa: Y015
+
+@_typing.final
+class ListErasureReceiptsResponse(_message.Message):
+    """Response of `Publishers.ListErasureReceipts`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASURE_RECEIPTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def erasure_receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasureReceipt]:
+        """The receipts of this page."""
+
+    def __init__(
+        self,
+        *,
+        erasure_receipts: _abc.Iterable[Global___ErasureReceipt] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure_receipts", b"erasure_receipts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListErasureReceiptsResponse: _TypeAlias = ListErasureReceiptsResponse  # noqa: Y015
+
+@_typing.final
 class ExportGalleryRequest(_message.Message):
     """Request of `Publishers.ExportGallery`."""
 

@@ -69,6 +69,11 @@ class PublishersStub:
                 request_serializer=imagelink_dot_v1_dot_publisher__pb2.GetErasureReceiptRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_publisher__pb2.ErasureReceipt.FromString,
                 _registered_method=True)
+        self.ListErasureReceipts = channel.unary_unary(
+                '/imagelink.v1.Publishers/ListErasureReceipts',
+                request_serializer=imagelink_dot_v1_dot_publisher__pb2.ListErasureReceiptsRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_publisher__pb2.ListErasureReceiptsResponse.FromString,
+                _registered_method=True)
         self.ExportGallery = channel.unary_stream(
                 '/imagelink.v1.Publishers/ExportGallery',
                 request_serializer=imagelink_dot_v1_dot_publisher__pb2.ExportGalleryRequest.SerializeToString,
@@ -158,6 +163,18 @@ class PublishersServicer:
         Roles: `operate`, and `publish` for receipts of the key's own publisher.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListErasureReceipts(self, request, context):
+        """Lists the receipts of a publisher's erasures, in the order in which they were
+        asked for. A publisher that was deleted keeps its receipts, for the operator.
+
+        Roles: `operate`, and `publish` for the key's own publisher.
+
+        Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -258,6 +275,11 @@ def add_PublishersServicer_to_server(servicer, server):
                     servicer.GetErasureReceipt,
                     request_deserializer=imagelink_dot_v1_dot_publisher__pb2.GetErasureReceiptRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_publisher__pb2.ErasureReceipt.SerializeToString,
+            ),
+            'ListErasureReceipts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasureReceipts,
+                    request_deserializer=imagelink_dot_v1_dot_publisher__pb2.ListErasureReceiptsRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_publisher__pb2.ListErasureReceiptsResponse.SerializeToString,
             ),
             'ExportGallery': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportGallery,
@@ -452,6 +474,33 @@ class Publishers:
             '/imagelink.v1.Publishers/GetErasureReceipt',
             imagelink_dot_v1_dot_publisher__pb2.GetErasureReceiptRequest.SerializeToString,
             imagelink_dot_v1_dot_publisher__pb2.ErasureReceipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasureReceipts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagelink.v1.Publishers/ListErasureReceipts',
+            imagelink_dot_v1_dot_publisher__pb2.ListErasureReceiptsRequest.SerializeToString,
+            imagelink_dot_v1_dot_publisher__pb2.ListErasureReceiptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

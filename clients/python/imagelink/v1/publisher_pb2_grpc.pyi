@@ -73,6 +73,14 @@ class PublishersStub:
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
+    ListErasureReceipts: _grpc.UnaryUnaryMultiCallable[_publisher_pb2.ListErasureReceiptsRequest, _publisher_pb2.ListErasureReceiptsResponse]
+    """Lists the receipts of a publisher's erasures, in the order in which they were
+    asked for. A publisher that was deleted keeps its receipts, for the operator.
+
+    Roles: `operate`, and `publish` for the key's own publisher.
+
+    Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
+    """
     ExportGallery: _grpc.UnaryStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]
     """Exports a publisher's gallery as an archive, a tar file: images, links,
     metadata, active state, ids, and the features of the model in use. API keys
@@ -161,6 +169,14 @@ class PublishersAsyncStub(PublishersStub):
     Roles: `operate`, and `publish` for receipts of the key's own publisher.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
+    """
+    ListErasureReceipts: _aio.UnaryUnaryMultiCallable[_publisher_pb2.ListErasureReceiptsRequest, _publisher_pb2.ListErasureReceiptsResponse]  # type: ignore[assignment]
+    """Lists the receipts of a publisher's erasures, in the order in which they were
+    asked for. A publisher that was deleted keeps its receipts, for the operator.
+
+    Roles: `operate`, and `publish` for the key's own publisher.
+
+    Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
     """
     ExportGallery: _aio.UnaryStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]  # type: ignore[assignment]
     """Exports a publisher's gallery as an archive, a tar file: images, links,
@@ -283,6 +299,20 @@ class PublishersServicer(metaclass=_abc_1.ABCMeta):
         Roles: `operate`, and `publish` for receipts of the key's own publisher.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListErasureReceipts(
+        self,
+        request: _publisher_pb2.ListErasureReceiptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_publisher_pb2.ListErasureReceiptsResponse, _abc.Awaitable[_publisher_pb2.ListErasureReceiptsResponse]]:
+        """Lists the receipts of a publisher's erasures, in the order in which they were
+        asked for. A publisher that was deleted keeps its receipts, for the operator.
+
+        Roles: `operate`, and `publish` for the key's own publisher.
+
+        Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
         """
 
     @_abc_1.abstractmethod
