@@ -46,7 +46,7 @@ class Checked:
 
     def delete(self, reference: Reference) -> int:
         self.acknowledged.remove(reference.id)
-        return self.client.delete_reference(reference.name)
+        return self.client.delete_reference(reference.name).gallery_version
 
 
 @pytest.fixture(scope="module")
