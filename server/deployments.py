@@ -174,6 +174,8 @@ class ShardApplications:
         """Has every replica of a shard load galleries. Raises ShardUnavailable."""
         try:
             handle = await self._handle(shard)
+            # A new handle knows no replica yet, and only an ordinary call waits for one.
+            await handle.warm.remote([])
             await handle.broadcast("warm", galleries).results_async()
         except (*LOST, RayTaskError) as error:
             log.warning("shard does not load galleries", shard=shard, why=repr(error))
