@@ -80,7 +80,7 @@ class DescriptorIndex:
         found = np.zeros(ends[-1] if len(ends) else 0, np.uint16)
         starts = ends - np.diff(ends, prepend=0)
         for number in range(self._index.nlist):
-            ids = self._ids_in(number)
+            ids = _ids_in(self._index, number)
             images = np.searchsorted(rows, ids >> PLACE_BITS)
             found[starts[images] + (ids & ((1 << PLACE_BITS) - 1))] = number
         return found
@@ -124,13 +124,6 @@ class DescriptorIndex:
             self._level = level
             self._index = _regrouped(self._channel, self._index, self._quantizers[level])
 
-    def _ids_in(self, number: int) -> Ints:
-        lists = self._index.invlists
-        size = lists.list_size(number)
-        if not size:
-            return np.zeros(0, np.int64)
-        return np.asarray(faiss.rev_swig_ptr(lists.get_ids(number), size), np.int64)
-
     def _lists(self, level: int) -> int:
         return int(self._quantizers[level].ntotal)
 
@@ -171,14 +164,21 @@ def _inverted_file(channel: Channel, quantizer: Index) -> Index:
 
 def _regrouped(channel: Channel, index: Index, quantizer: Index) -> Index:
     larger = _inverted_file(channel, quantizer)
-    lists = index.invlists
-    for number in range(lists.nlist):
-        size = lists.list_size(number)
-        if size:
-            ids = faiss.rev_swig_ptr(lists.get_ids(number), size).copy()
-            codes = faiss.rev_swig_ptr(lists.get_codes(number), size * lists.code_size)
-            larger.add_with_ids(_values(channel, codes.reshape(size, -1).copy()), ids)
+    for number in range(index.nlist):
+        ids = _ids_in(index, number)
+        if len(ids):
+            size = len(ids) * index.invlists.code_size
+            codes = faiss.rev_swig_ptr(index.invlists.get_codes(number), size).copy()
+            larger.add_with_ids(_values(channel, codes.reshape(len(ids), -1)), ids)
     return larger
+
+
+def _ids_in(index: Index, number: int) -> Ints:
+    """The ids in an inverted list."""
+    size = index.invlists.list_size(number)
+    if not size:
+        return np.zeros(0, np.int64)
+    return np.asarray(faiss.rev_swig_ptr(index.invlists.get_ids(number), size).copy())
 
 
 def _values(channel: Channel, descriptors: Pixels) -> "Pixels | Floats":

@@ -5,11 +5,9 @@ and appends a change, in one transaction. Database errors are translated here an
 else: every method raises DatabaseUnavailable where the database does not answer.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
@@ -31,9 +29,6 @@ from indexing.gallery_statements import Row, fetch_all, fetch_one, to_api_key, t
 from indexing.group_commit import GroupCommit
 from indexing.queries import QUERIES
 from indexing.reference import ApiKey, Publisher, Reference, Role
-
-LISTEN_RETRY = 1.0
-"""Seconds between attempts to listen again after the database was lost."""
 
 # A peer that vanished without a word is noticed within a minute, not in hours.
 _CONNECTION_OPTIONS = {
@@ -353,16 +348,9 @@ class GalleryStore:
         what happened before is not told, so compare ``gallery_versions`` then. Never raises
         DatabaseUnavailable. Close it with ``aclose`` to give the connection back.
         """
-        while True:
-            try:
-                async with (
-                    self._pool.connection() as connection,
-                    aclosing(statements.notifications(connection)) as notifications,
-                ):
-                    async for publisher in notifications:
-                        yield publisher
-            except psycopg.OperationalError:
-                await asyncio.sleep(LISTEN_RETRY)
+        async with aclosing(statements.notifications(self._pool, "listen")) as told:
+            async for publisher in told:
+                yield publisher
 
     def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return statements.transaction(self._pool)
@@ -371,8 +359,7 @@ class GalleryStore:
     async def _writing(self, publisher: str) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that is the only one to write to the publisher's gallery."""
         async with self._transaction() as connection:
-            if await fetch_one(connection, "lock_publisher", id=publisher) is None:
-                raise errors.PublisherNotFound(publisher=publisher)
+            await statements.lock_publisher(connection, publisher)
             yield connection
 
     async def _one(self, query: str, **parameters: object) -> Row | None:

@@ -10,10 +10,18 @@ from psycopg_pool import AsyncConnectionPool
 
 from indexing.archive import ArchivedImage, ArchivedReference
 from indexing.blobs import image_key
-from indexing.errors import ArchiveInvalid, PublisherNotFound
-from indexing.gallery_records import ImageFeatures
-from indexing.gallery_statements import append_change, fetch_all, fetch_one, transaction
+from indexing.errors import ArchiveInvalid
+from indexing.gallery_records import ImageFeatures, NewImage
+from indexing.gallery_statements import (
+    append_change,
+    fetch_all,
+    fetch_one,
+    image_parameters,
+    lock_publisher,
+    transaction,
+)
 from indexing.queries import QUERIES
+from indexing.reference import ReferenceImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +106,7 @@ class ArchiveStore:
         """
         try:
             async with transaction(self._pool) as connection:
-                if await fetch_one(connection, "lock_publisher", id=publisher) is None:
-                    raise PublisherNotFound(publisher=publisher)
+                await lock_publisher(connection, publisher)
                 return await _insert(connection, publisher, reference, features)
         except UniqueViolation:
             raise _image_taken(reference) from None
@@ -125,18 +132,9 @@ async def _insert(
     if inserted is None:
         return False
     for image in reference.images:
-        parameters = {
-            "publisher": publisher,
-            "reference": reference.id,
-            "image_id": image.id,
-            "width": image.width,
-            "height": image.height,
-            "sha256": bytes.fromhex(image.sha256),
-            "create_time": image.create_time,
-            "model_version": features[image.id].model_version,
-            "embedding": features[image.id].embedding,
-            "local_features": features[image.id].local_features,
-        }
+        stored = ReferenceImage(image.id, image.width, image.height, bytes.fromhex(image.sha256))
+        new = NewImage(publisher, reference.id, stored, features[image.id])
+        parameters = image_parameters(new) | {"create_time": image.create_time}
         await connection.execute(QUERIES["import_image"], parameters)
     await append_change(connection, publisher, reference.id)
     return True

@@ -4,12 +4,10 @@ Every change locks the rows of all shards, so that one change sees the other, an
 its commit. Every method raises DatabaseUnavailable where the database does not answer.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
@@ -20,12 +18,16 @@ from indexing.errors import (
     ShardNotActive,
     ShardNotFound,
 )
-from indexing.gallery_statements import Row, fetch_all, fetch_one, transaction
+from indexing.gallery_statements import (
+    Row,
+    fetch_all,
+    fetch_one,
+    lock_publisher,
+    notifications,
+    transaction,
+)
 from indexing.placement import Assignment, Placement, ShardState, ShardStatus
 from indexing.queries import QUERIES
-
-LISTEN_RETRY = 1.0
-"""Seconds between attempts to listen again after the database was lost."""
 
 PLACED = frozenset({ShardState.ACTIVE, ShardState.DRAINING})
 """The states in which a shard has publishers."""
@@ -60,16 +62,9 @@ class PlacementStore:
         Never raises DatabaseUnavailable. Keeps a connection to itself; close it with
         ``aclose`` to give that back.
         """
-        while True:
-            try:
-                async with (
-                    self._pool.connection() as connection,
-                    aclosing(_notifications(connection)) as notifications,
-                ):
-                    async for _ in notifications:
-                        yield
-            except psycopg.OperationalError:
-                await asyncio.sleep(LISTEN_RETRY)
+        async with aclosing(notifications(self._pool, "listen_placement")) as told:
+            async for _ in told:
+                yield
 
     async def open_shards(self, count: int) -> tuple[ShardStatus, ...]:
         """Have at least so many shards, for a server that starts, and return all."""
@@ -142,8 +137,7 @@ class PlacementStore:
             if state.placement.assignments.get(publisher) != before:
                 return False
             # The publisher's row first, as its deletion takes the placement's after it.
-            if await fetch_one(connection, "lock_publisher", id=publisher) is None:
-                raise PublisherNotFound(publisher=publisher)
+            await lock_publisher(connection, publisher)
             await _assign(connection, publisher, after)
             return True
 
@@ -243,19 +237,3 @@ async def _assign(
         "pinned": assignment.pinned,
     }
     await connection.execute(QUERIES["set_placement"], parameters)
-
-
-async def _notifications(connection: AsyncConnection) -> AsyncGenerator[None, None]:
-    """Yield once the connection listens, then at each notification.
-
-    Closes the connection at the end: given back to a pool it would go on listening.
-    """
-    try:
-        await connection.set_autocommit(True)
-        await connection.execute(QUERIES["listen_placement"])
-        yield
-        async with aclosing(connection.notifies()) as notifies:
-            async for _ in notifies:
-                yield
-    finally:
-        await connection.close()

@@ -1,5 +1,6 @@
 """The steps of the gallery store inside a transaction: statements, and rows to entities."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from itertools import groupby
@@ -35,6 +36,9 @@ from indexing.reference import ApiKey, Publisher, Reference, ReferenceImage, Rol
 
 Row = tuple[Any, ...]
 
+LISTEN_RETRY = 1.0
+"""Seconds between attempts to listen again after the database was lost."""
+
 FETCH_ROWS = 500
 """Rows per round trip of a large read: about 5 MB of features."""
 
@@ -57,6 +61,12 @@ async def fetch_one(connection: AsyncConnection, query: str, **parameters: objec
 async def fetch_all(connection: AsyncConnection, query: str, **parameters: object) -> list[Row]:
     """Run the named query and return all its rows."""
     return await (await connection.execute(QUERIES[query], parameters)).fetchall()
+
+
+async def lock_publisher(connection: AsyncConnection, publisher: str) -> None:
+    """Have this transaction alone write to a publisher's gallery. Raises PublisherNotFound."""
+    if await fetch_one(connection, "lock_publisher", id=publisher) is None:
+        raise PublisherNotFound(publisher=publisher)
 
 
 def to_publisher(row: Row | None, publisher: str) -> Publisher:
@@ -144,13 +154,14 @@ async def _insert_reference(connection: AsyncConnection, new: NewReference) -> N
         "insert_reference",
         link=new.link,
         metadata=Jsonb(dict(new.metadata)),
-        **_image_parameters(new),
+        **image_parameters(new),
     )
     if row is None:
         raise ReferenceAlreadyExists(publisher=new.publisher, reference=new.reference_id)
 
 
-def _image_parameters(new: NewReference | NewImage) -> dict[str, object]:
+def image_parameters(new: NewReference | NewImage) -> dict[str, object]:
+    """The parameters of the statements that insert an image with its features."""
     return {
         "publisher": new.publisher,
         "reference": new.reference_id,
@@ -172,7 +183,7 @@ async def add_image(connection: AsyncConnection, new: NewImage) -> Written:
     reference = await get_reference(connection, new.publisher, new.reference_id)
     if len(reference.images) >= MAX_IMAGES:
         raise TooManyImages(reference=reference.id, limit=MAX_IMAGES)
-    await connection.execute(QUERIES["insert_image"], _image_parameters(new))
+    await connection.execute(QUERIES["insert_image"], image_parameters(new))
     return await _changed(connection, reference)
 
 
@@ -263,15 +274,29 @@ async def _read_all(
     return rows
 
 
-async def notifications(connection: AsyncConnection) -> AsyncGenerator[str | None, None]:
-    """Yield None once the connection listens, then the publisher of each notification.
+async def notifications(pool: AsyncConnectionPool, query: str) -> AsyncGenerator[str | None, None]:
+    """Yield the payload of each notification that the named query listens for, without end.
 
-    Raises psycopg.OperationalError when the database is lost. Closes the connection at the
-    end: given back to a pool it would go on listening.
+    Yields None once it listens, and again after the database was lost and came back. Keeps a
+    connection to itself; close it with ``aclose`` to give that back.
     """
+    while True:
+        try:
+            async with (
+                pool.connection() as connection,
+                aclosing(_heard(connection, query)) as heard,
+            ):
+                async for payload in heard:
+                    yield payload
+        except psycopg.OperationalError:
+            await asyncio.sleep(LISTEN_RETRY)
+
+
+async def _heard(connection: AsyncConnection, query: str) -> AsyncGenerator[str | None, None]:
+    # Closed at the end: given back to a pool it would go on listening.
     try:
         await connection.set_autocommit(True)
-        await connection.execute(QUERIES["listen"])
+        await connection.execute(QUERIES[query])
         yield None
         async with aclosing(connection.notifies()) as notifies:
             async for notification in notifies:

@@ -28,6 +28,8 @@ class Part:
 
 
 WHOLE = Part()
+# A publisher's gallery, or a part of it.
+Place = tuple[str, Part]
 
 
 class ShardState(StrEnum):

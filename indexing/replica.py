@@ -21,10 +21,10 @@ from indexing.gallery import GalleryStore
 from indexing.gallery_erasures import ErasureStore, Unconfirmed
 from indexing.gallery_index import GalleryIndex
 from indexing.gallery_records import ChangedReference, GalleryDelta
-from indexing.placement import Part
+from indexing.placement import Part, Place
 from indexing.search import Query, SearchResult
 from indexing.segment import IndexedReference
-from indexing.shard import Place, Shard
+from indexing.shard import Shard
 from indexing.snapshot import SnapshotStore
 
 WATERMARK_SECONDS = 2.0
@@ -44,6 +44,8 @@ class _Loaded:
     # Whether there is a snapshot, and when the next may be written.
     saved: bool = False
     next_save: float = 0.0
+    # Bytes of the gallery when it was last held.
+    nbytes: int = 0
     used: float = field(default_factory=time.monotonic)
 
 
@@ -147,8 +149,7 @@ class ShardReplica:
             self._loaded.pop(place, None)
             await asyncio.to_thread(self._snapshots.delete, place[0])
             raise
-        self._loaded[place] = loaded
-        self._make_room(place)
+        self._hold(place, loaded)
         return loaded
 
     async def _updated(self, place: Place, loaded: _Loaded | None) -> _Loaded:
@@ -191,16 +192,19 @@ class ShardReplica:
         )
         return IndexedReference(changed.reference_id, changed.link, changed.metadata, images)
 
-    def _make_room(self, newest: Place) -> None:
-        """Drops galleries that were not used for longest, until the others fit the budget."""
-        sizes = {place: loaded.gallery.nbytes for place, loaded in self._loaded.items()}
-        excess = sum(sizes.values()) - self._memory_budget
+    def _hold(self, newest: Place, loaded: _Loaded) -> None:
+        """Keeps a gallery, and drops those not used for longest until all fit the budget."""
+        loaded.nbytes = loaded.gallery.nbytes
+        self._loaded[newest] = loaded
+        excess = sum(each.nbytes for each in self._loaded.values()) - self._memory_budget
+        if excess <= 0:
+            return
         for place in sorted(self._loaded, key=lambda place: self._loaded[place].used):
             if excess <= 0:
                 break
             if place != newest and not self._locks[place].locked():
-                excess -= sizes[place]
-                del self._loaded[place], self._locks[place]
+                excess -= self._loaded.pop(place).nbytes
+                del self._locks[place]
 
     # Following
 
@@ -212,11 +216,10 @@ class ShardReplica:
         while True:
             await asyncio.sleep(WATERMARK_SECONDS)
             with suppress(DatabaseUnavailable):
-                known = {place[0]: each.gallery.version for place, each in self._loaded.items()}
-                current = await self._store.gallery_versions(list(known))
-                await self._catch_up(
-                    {n for n, version in known.items() if current.get(n) != version}
-                )
+                # Each part for itself: one may be behind the others.
+                known = [(name, each.gallery.version) for (name, _), each in self._loaded.items()]
+                current = await self._store.gallery_versions(sorted({name for name, _ in known}))
+                await self._catch_up({name for name, has in known if current.get(name) != has})
                 await self._confirm_erasures()
 
     async def _catch_up(self, publishers: set[str]) -> None:
@@ -264,7 +267,7 @@ class ShardReplica:
             if thawed is not None:
                 now = time.monotonic()
                 thawed.used, thawed.next_save = loaded.used, now + SNAPSHOT_REST * (now - start)
-                self._loaded[place] = thawed
+                self._hold(place, thawed)
 
     def _rewritten(self, place: Place, loaded: _Loaded) -> _Loaded | None:
         frozen = loaded.gallery.freeze()

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from indexing.features import KEYPOINT_FIELDS, ReferenceFeatures, Tensors, dequantised, quantised
 from indexing.image import Pixels
 from indexing.keypoints import Channel, LocalFeatures
+from indexing.voting import Ints
 
-Ints = npt.NDArray[np.int64]
 Halves = npt.NDArray[np.float16]
 
 
@@ -158,6 +158,8 @@ class Segment:
 
 def joined(parts: Sequence[Segment]) -> Segment:
     """One segment of several, whose references are all different."""
+    if len(parts) == 1:
+        return parts[0]
     tensors: Tensors = {}
     for name in parts[0].tensors:
         values = [part.tensors[name] for part in parts]
@@ -168,7 +170,7 @@ def joined(parts: Sequence[Segment]) -> Segment:
         tensors[name] = np.concatenate(values)
     whole = Segment(tensors)
     order = sorted(range(whole.references), key=lambda number: whole.id(number).encode())
-    return whole if len(parts) == 1 else whole.take(np.array(order, np.int64))
+    return whole.take(np.array(order, np.int64))
 
 
 class _Texts(Sequence[bytes]):
@@ -200,8 +202,8 @@ def _span(ends: Ints, number: int) -> range:
 
 def _gathered(ends: Ints, numbers: Ints) -> tuple[Ints, Ints]:
     """The rows of the given entries, one after the other, and where each ends among them."""
-    starts = np.concatenate([[0], ends[:-1]])[numbers] if len(numbers) else np.zeros(0, np.int64)
-    counts = ends[numbers] - starts
+    counts = np.diff(ends, prepend=0)[numbers]
+    starts = ends[numbers] - counts
     new_ends = np.cumsum(counts)
     offsets = np.repeat(starts - (new_ends - counts), counts)
     return (np.arange(len(offsets)) + offsets).astype(np.int64), new_ends

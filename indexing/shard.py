@@ -4,12 +4,8 @@ from collections.abc import Sequence
 
 from indexing.bundle import Bundle
 from indexing.gallery_index import GalleryIndex
-from indexing.placement import Part
 from indexing.search import Query, SearchResult
 from indexing.segment import IndexedReference
-
-# A publisher's gallery or a part of it.
-Place = tuple[str, Part]
 
 
 class Shard:

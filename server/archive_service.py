@@ -8,15 +8,12 @@ from contextlib import aclosing
 from imagelink.v1 import publisher_pb2
 
 from indexing.errors import FieldInvalid
-from indexing.reference import Role
 from server import conversions as convert
 from server.archives import CHUNK, Archivist, Imported
-from server.auth import Caller
+from server.auth import OPERATE, Caller
 from server.rpc import rpc
 from server.status import to_status
 from server.streaming import stream_rpc
-
-OPERATE = frozenset({Role.OPERATE})
 
 
 class ArchiveService:

@@ -27,18 +27,12 @@ from indexing.errors import (
     ImageTooSmall,
     PublisherAlreadyExists,
 )
-from indexing.features import (
-    FeatureExtractor,
-    embedding_bytes,
-    embeddings_from,
-    geometry_bytes,
-    reference_features,
-)
+from indexing.features import FeatureExtractor, embeddings_from, reference_features
 from indexing.gallery import GalleryStore
 from indexing.gallery_archives import ArchiveStore, StoredReference
 from indexing.gallery_records import ImageFeatures
 from server import conversions as convert
-from server.registration import decode_reference
+from server.registration import decode_reference, image_features
 
 CHUNK = 1024 * 1024
 PAGE = 500
@@ -193,8 +187,7 @@ class Archivist:
                 raise ArchiveInvalid(problem=problem) from error
             return ImageFeatures(version, embedding, local)
         pixels, _ = decode_reference(files[f"{image}.image"])
-        found = self._features.reference(pixels)
-        return ImageFeatures(version, embedding_bytes(found.embedding), geometry_bytes(found))
+        return image_features(self._features, pixels)
 
 
 def _check(reference: ArchivedReference) -> None:

@@ -35,6 +35,10 @@ STALE_SECONDS = 24 * 3600.0
 PATIENCE_SECONDS = 0.5
 """How long a caller whose key is known waits for a database that does not answer."""
 MAX_KEYS = 10_000
+# Who may call a method.
+SCAN = frozenset({Role.SCAN, Role.PUBLISH})
+PUBLISH = frozenset({Role.PUBLISH})
+OPERATE = frozenset({Role.OPERATE})
 
 
 @dataclass(frozen=True, slots=True)

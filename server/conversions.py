@@ -3,8 +3,9 @@
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from indexing.recognition import Recognition
 from indexing.voting import Floats
 from server.assessment import Assessment
 from server.explanation import Explained, Explanation
+
+Item = TypeVar("Item")
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ID_FORM = "1 to 63 lower-case letters, digits and hyphens, beginning with a letter or digit"
@@ -144,6 +147,17 @@ def checked_explanation_count(field: str, count: int) -> int:
 def page_token(kind: str, last_id: str) -> str:
     """A token for the page after ``last_id``."""
     return base64.urlsafe_b64encode(f"{kind}:{last_id}".encode()).decode()
+
+
+def paged(
+    kind: str, found: Sequence[Item], size: int, id_of: Callable[[Item], str]
+) -> tuple[Sequence[Item], str]:
+    """The page of at most ``size`` items, and the token of the next; empty where there is none.
+
+    One more than ``size`` was looked for, to see whether there is.
+    """
+    page = found[:size]
+    return page, page_token(kind, id_of(page[-1])) if len(found) > size else ""
 
 
 def parsed_page_token(kind: str, token: str) -> str | None:

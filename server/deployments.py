@@ -27,7 +27,7 @@ from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_archives import ArchiveStore
 from indexing.gallery_erasures import ErasureStore
 from indexing.gallery_placement import PlacementStore
-from indexing.placement import Part
+from indexing.placement import Place
 from indexing.recognition import Photo, Recogniser
 from indexing.replica import ShardReplica
 from indexing.search import Query, SearchResult
@@ -94,7 +94,7 @@ class GalleryShard:
         """Answers the queries of a batch."""
         return await self._replica.search(queries)
 
-    async def warm(self, publishers: Sequence[tuple[str, Part]]) -> None:
+    async def warm(self, publishers: Sequence[Place]) -> None:
         """Loads galleries, or parts of some, before scans ask for them."""
         await self._replica.warm(publishers)
 
@@ -170,7 +170,7 @@ class ShardApplications:
             return [ShardUnavailable(shard=shard)] * len(queries)
         return found
 
-    async def warm(self, shard: int, galleries: Sequence[tuple[str, Part]]) -> None:
+    async def warm(self, shard: int, galleries: Sequence[Place]) -> None:
         """Has every replica of a shard load galleries. Raises ShardUnavailable."""
         try:
             handle = await self._handle(shard)

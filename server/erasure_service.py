@@ -5,14 +5,13 @@
 from imagelink.v1 import publisher_pb2
 
 from indexing.errors import PublisherNotAllowed
-from indexing.reference import Role
 from server import conversions as convert
-from server.auth import Caller
+from server.auth import OPERATE, PUBLISH, Caller
 from server.erasing import Eraser
 from server.receipts import receipt_message
 from server.rpc import rpc
 
-READERS = frozenset({Role.OPERATE, Role.PUBLISH})
+READERS = OPERATE | PUBLISH
 
 
 class ErasureService:
@@ -42,12 +41,9 @@ class ErasureService:
         size = convert.checked_page_size(request.page_size)
         after = convert.parsed_page_token("receipts", request.page_token)
         found = await self._eraser.receipts(publisher, after, size + 1)
-        more = len(found) > size
+        page, token = convert.paged("receipts", found, size, lambda each: each.erasure.id)
         return publisher_pb2.ListErasureReceiptsResponse(
-            erasure_receipts=[receipt_message(receipt) for receipt in found[:size]],
-            next_page_token=convert.page_token("receipts", found[size - 1].erasure.id)
-            if more
-            else "",
+            erasure_receipts=map(receipt_message, page), next_page_token=token
         )
 
 

@@ -12,10 +12,9 @@ from imagelink.v1 import gallery_pb2
 
 from indexing.errors import FieldInvalid, ImageLinkError
 from indexing.gallery import GalleryStore
-from indexing.reference import Role
 from server import conversions as convert
 from server.assessment import Assessor
-from server.auth import Caller
+from server.auth import PUBLISH, Caller
 from server.erasing import Eraser
 from server.filters import parsed_filter
 from server.ownership import own_publisher, own_reference, publisher_of
@@ -25,7 +24,6 @@ from server.rpc import logged_fault, rpc
 from server.status import to_status
 from server.streaming import side_by_side, stream_rpc
 
-PUBLISH = frozenset({Role.PUBLISH})
 REFERENCE_FIELDS = frozenset({"link", "metadata", "active"})
 # Unanswered items of a stream, as the API tells; and items in work of all streams together, whose
 # images take 256 MiB at most.
@@ -124,10 +122,10 @@ class GalleryService:
         kind = _page_kind(request.filter)
         after = convert.parsed_page_token(kind, request.page_token)
         found = await self._store.list_references(publisher, after, size + 1, conditions)
-        more = len(found) > size
+        page, token = convert.paged(kind, found, size, lambda each: each.id)
         return gallery_pb2.ListReferencesResponse(
-            references=[convert.reference_message(reference) for reference in found[:size]],
-            next_page_token=convert.page_token(kind, found[size - 1].id) if more else "",
+            references=map(convert.reference_message, page),
+            next_page_token=token,
             total_size=await self._store.count_references(publisher, conditions),
         )
 

@@ -12,7 +12,7 @@ from indexing.placement import (
     Assignment,
     Load,
     Location,
-    Part,
+    Place,
     Placement,
     ShardStatus,
     loads,
@@ -33,7 +33,7 @@ class Shards(Protocol):
     ) -> list[SearchResult | ImageLinkError]:
         """Answers queries from one shard."""
 
-    async def warm(self, shard: int, galleries: Sequence[tuple[str, Part]]) -> None:
+    async def warm(self, shard: int, galleries: Sequence[Place]) -> None:
         """Has every replica of a shard load galleries. Raises ShardUnavailable."""
 
     async def start(self, shard: int) -> None:
@@ -170,12 +170,12 @@ class Placer:
 
     async def warm(self, moved: Iterable[tuple[str, Location]]) -> None:
         """Has galleries loaded where they will live. Raises ShardUnavailable."""
-        by_shard: dict[int, list[tuple[str, Part]]] = {}
+        by_shard: dict[int, list[Place]] = {}
         for publisher, location in moved:
             by_shard.setdefault(location.shard, []).append((publisher, location.part))
         await asyncio.gather(*(self._warm(*each) for each in by_shard.items()))
 
-    async def _warm(self, shard: int, galleries: Sequence[tuple[str, Part]]) -> None:
+    async def _warm(self, shard: int, galleries: Sequence[Place]) -> None:
         for start in range(0, len(galleries), WARM_BATCH):
             await self._shards.warm(shard, galleries[start : start + WARM_BATCH])
 

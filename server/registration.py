@@ -64,6 +64,12 @@ def decode_reference(data: bytes) -> tuple[Pixels, tuple[int, int]]:
     return pixels, (width, height)
 
 
+def image_features(extractor: FeatureExtractor, pixels: Pixels) -> ImageFeatures:
+    """The features of a decoded reference image, as they are stored. Raises ImageTooPlain."""
+    found = extractor.reference(pixels)
+    return ImageFeatures(extractor.version, embedding_bytes(found.embedding), geometry_bytes(found))
+
+
 class Registrar:
     """Registers references, adds and removes images, in the database and the blob store."""
 
@@ -156,9 +162,5 @@ class Registrar:
 
     def _prepared(self, data: bytes) -> tuple[ReferenceImage, ImageFeatures]:
         pixels, (width, height) = decode_reference(data)
-        found = self._features.reference(pixels)
         image = ReferenceImage(str(uuid.uuid4()), width, height, hashlib.sha256(data).digest())
-        features = ImageFeatures(
-            self._features.version, embedding_bytes(found.embedding), geometry_bytes(found)
-        )
-        return image, features
+        return image, image_features(self._features, pixels)

@@ -63,14 +63,19 @@ def rpc(
                 fail(grpc_context, logged_fault(method.__name__, error))
             return answer_type()
 
-        call.__name__, call.__qualname__, call.__doc__ = (
-            method.__name__,
-            method.__qualname__,
-            method.__doc__,
-        )
+        take_name(call, method)
         return call
 
     return decorate
+
+
+def take_name(call: Callable[..., Any], method: Callable[..., Any]) -> None:
+    """Names a function as the method that it stands for; its signature stays its own."""
+    call.__name__, call.__qualname__, call.__doc__ = (
+        method.__name__,
+        method.__qualname__,
+        method.__doc__,
+    )
 
 
 def logged_fault(method: str, error: Exception) -> Fault:

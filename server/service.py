@@ -10,14 +10,14 @@ from indexing.errors import FieldInvalid
 from indexing.gallery import GalleryStore
 from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET, Role
 from server import conversions as convert
-from server.archive_service import OPERATE, ArchiveService
+from server.archive_service import ArchiveService
 from server.archives import Archivist
 from server.assessment import Assessor
-from server.auth import Authenticator, Caller, new_key
+from server.auth import OPERATE, PUBLISH, SCAN, Authenticator, Caller, new_key
 from server.erasing import Eraser
 from server.erasure_service import ErasureService
 from server.explanation import Explainer, Question
-from server.gallery_service import PUBLISH, GalleryService
+from server.gallery_service import GalleryService
 from server.ownership import own_reference, publisher_of
 from server.placement import Placer
 from server.receipts import receipt_name
@@ -26,7 +26,6 @@ from server.rpc import GrpcContext, rpc
 from server.scanning import Scanning
 from server.shard_service import ShardService
 
-SCAN = frozenset({Role.SCAN, Role.PUBLISH})
 KEY_ROLES = {publisher_pb2.ROLE_SCAN: Role.SCAN, publisher_pb2.ROLE_PUBLISH: Role.PUBLISH}
 PUBLISHER_FIELDS = frozenset({"display_name", "suspended", "false_accept_budget"})
 
@@ -127,10 +126,9 @@ class Services(GalleryService, ArchiveService, ErasureService, ShardService):
         size = convert.checked_page_size(request.page_size)
         after = convert.parsed_page_token("publishers", request.page_token)
         found = await self._store.list_publishers(after, size + 1)
-        more = len(found) > size
+        page, token = convert.paged("publishers", found, size, lambda each: each.id)
         return publisher_pb2.ListPublishersResponse(
-            publishers=[convert.publisher_message(publisher) for publisher in found[:size]],
-            next_page_token=convert.page_token("publishers", found[size - 1].id) if more else "",
+            publishers=map(convert.publisher_message, page), next_page_token=token
         )
 
     @rpc(OPERATE)

@@ -6,8 +6,7 @@ from imagelink.v1 import placement_pb2
 
 from indexing.errors import FieldInvalid
 from server import conversions as convert
-from server.archive_service import OPERATE
-from server.auth import Caller
+from server.auth import OPERATE, Caller
 from server.placement import PlacedShard, Placer, PublisherPlacement
 from server.rpc import rpc
 

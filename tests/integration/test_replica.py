@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from benchmarks.artwork import draw_collection
 from indexing.appearance import photo_levels
-from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from indexing.bundle import Bundle
 from indexing.errors import DatabaseUnavailable, GalleryVersionNotReached, PublisherNotFound
 from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
 from indexing.gallery import GalleryStore, open_pool
@@ -27,16 +27,6 @@ from tests.integration.references import a_reference
 PICTURES = {art.name: art.picture for art in draw_collection("poster", 4, seed=3)}
 NAMES = tuple(PICTURES)
 NOBODY = Part(5, 100)
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return load_bundle(DEFAULT_BUNDLE)
-
-
-@pytest.fixture(scope="module")
-def extractor(bundle: Bundle) -> FeatureExtractor:
-    return FeatureExtractor(bundle)
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +172,29 @@ async def test_each_part_holds_its_share_and_together_all(gallery: Gallery) -> N
     for part, answer in zip(parts, answers, strict=True):
         assert set(answer.shortlist) == {name for name in NAMES if part.holds(name)}
         assert answer.gallery_version == len(NAMES)
+
+
+async def test_a_part_that_is_behind_the_others_catches_up(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexing.replica.WATERMARK_SECONDS", 0.05)
+
+    async def silent(_: GalleryStore) -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield None
+
+    monkeypatch.setattr(GalleryStore, "changes", silent)
+    await gallery.register("acme", NAMES[0])
+    replica = await gallery.replica()
+    behind, ahead = Part(0, 2), Part(1, 2)
+    for part in (behind, ahead):
+        await found(replica, gallery.query("acme", part=part))
+    version = await gallery.register("acme", NAMES[1])
+    await found(replica, gallery.query("acme", version=version, part=ahead))
+
+    following = asyncio.create_task(replica.follow())
+    await until(lambda: replica._loaded["acme", behind].gallery.version == version)
+    following.cancel()
 
 
 async def test_many_scans_of_a_cold_gallery_load_it_once(

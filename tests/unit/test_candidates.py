@@ -28,7 +28,7 @@ from benchmarks.candidate_sources import (
     vote_sources,
 )
 from benchmarks.candidates import VIEWS, Trial, summarised
-from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from indexing.bundle import Bundle
 from indexing.descriptor_index import DescriptorIndex, descriptor_ids
 from indexing.features import FeatureExtractor
 from indexing.keypoints import Channel, LocalFeatures
@@ -39,11 +39,6 @@ from indexing.voting import vote
 
 EASY = ViewConditions().eased(0.1)
 ART = {art.name: art.picture for art in draw_collection("poster", 6, seed=8)}
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return load_bundle(DEFAULT_BUNDLE)
 
 
 @pytest.fixture(scope="module")

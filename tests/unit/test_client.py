@@ -6,7 +6,6 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ from imagelink.v1 import (
     recognition_pb2_grpc,
 )
 from typer.testing import CliRunner, Result
+
+from tests.unit.fake_servers import served
 
 KEY = "il_test_0123456789"
 IDS = ("a", "b", "c", "d", "e")
@@ -173,16 +174,13 @@ class Server(
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    servicer = Server()
-    options = [("grpc.max_receive_message_length", 9 * 1024 * 1024)]
-    grpc_server = grpc.server(ThreadPoolExecutor(8), options=options)
-    recognition_pb2_grpc.add_RecognitionServicer_to_server(servicer, grpc_server)
-    gallery_pb2_grpc.add_GalleryServicer_to_server(servicer, grpc_server)
-    publisher_pb2_grpc.add_PublishersServicer_to_server(servicer, grpc_server)
-    servicer.target = f"localhost:{grpc_server.add_insecure_port('localhost:0')}"
-    grpc_server.start()
-    yield servicer
-    grpc_server.stop(0).wait()
+    with served(
+        Server(),
+        recognition_pb2_grpc.add_RecognitionServicer_to_server,
+        gallery_pb2_grpc.add_GalleryServicer_to_server,
+        publisher_pb2_grpc.add_PublishersServicer_to_server,
+    ) as servicer:
+        yield servicer
 
 
 @pytest.fixture

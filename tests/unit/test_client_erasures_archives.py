@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,8 @@ from imagelink.v1 import (
     publisher_pb2_grpc,
 )
 from typer.testing import CliRunner, Result
+
+from tests.unit.fake_servers import served
 
 KEY = "il_test_0123456789"
 CODES = grpc.StatusCode
@@ -128,14 +129,12 @@ class Server(gallery_pb2_grpc.GalleryServicer, publisher_pb2_grpc.PublishersServ
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    servicer = Server()
-    grpc_server = grpc.server(ThreadPoolExecutor(8))
-    gallery_pb2_grpc.add_GalleryServicer_to_server(servicer, grpc_server)
-    publisher_pb2_grpc.add_PublishersServicer_to_server(servicer, grpc_server)
-    servicer.target = f"localhost:{grpc_server.add_insecure_port('localhost:0')}"
-    grpc_server.start()
-    yield servicer
-    grpc_server.stop(0).wait()
+    with served(
+        Server(),
+        gallery_pb2_grpc.add_GalleryServicer_to_server,
+        publisher_pb2_grpc.add_PublishersServicer_to_server,
+    ) as servicer:
+        yield servicer
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import grpc
 import imagelink
 import pytest
 from google.protobuf.any_pb2 import Any as Packed
@@ -18,6 +16,7 @@ from imagelink import AsyncClient, Client, Registration, RegistrationResult
 from imagelink._batch import WINDOW
 from imagelink.v1 import gallery_pb2, gallery_pb2_grpc
 
+from tests.unit.fake_servers import served
 from tests.unit.test_client import (
     CODES,
     KEY,
@@ -107,14 +106,11 @@ def status(code: CODES, message: str, *details: Any) -> status_pb2.Status:
 
 @pytest.fixture
 def server() -> Iterator[GalleryServer]:
-    servicer = GalleryServer()
-    options = [("grpc.max_receive_message_length", 9 * 1024 * 1024)]
-    grpc_server = grpc.server(ThreadPoolExecutor(8), options=options)
-    gallery_pb2_grpc.add_GalleryServicer_to_server(servicer, grpc_server)
-    servicer.target = f"localhost:{grpc_server.add_insecure_port('localhost:0')}"
-    grpc_server.start()
-    yield servicer
-    grpc_server.stop(0).wait()
+    with served(
+        GalleryServer(),
+        gallery_pb2_grpc.add_GalleryServicer_to_server,
+    ) as servicer:
+        yield servicer
 
 
 @pytest.fixture

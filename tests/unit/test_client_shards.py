@@ -2,11 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from imagelink import (
@@ -21,6 +19,7 @@ from imagelink import (
 )
 from imagelink.v1 import placement_pb2, placement_pb2_grpc
 
+from tests.unit.fake_servers import served
 from tests.unit.test_client import CODES, KEY, Server, info, lines, refuse, run
 
 SINCE = datetime(2026, 11, 25, 12, 30, tzinfo=UTC)
@@ -80,13 +79,11 @@ def a_shard(name: str, state: Any) -> placement_pb2.Shard:
 
 @pytest.fixture
 def server() -> Iterator[ShardServer]:
-    servicer = ShardServer()
-    grpc_server = grpc.server(ThreadPoolExecutor(8))
-    placement_pb2_grpc.add_ShardsServicer_to_server(servicer, grpc_server)
-    servicer.target = f"localhost:{grpc_server.add_insecure_port('localhost:0')}"
-    grpc_server.start()
-    yield servicer
-    grpc_server.stop(0).wait()
+    with served(
+        ShardServer(),
+        placement_pb2_grpc.add_ShardsServicer_to_server,
+    ) as servicer:
+        yield servicer
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from imagelink.v1 import gallery_pb2
 from benchmarks.artwork import draw_collection
 from benchmarks.errors import BenchmarkError
 from benchmarks.forecast import Sample, result
-from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from indexing.bundle import Bundle
 from indexing.errors import DatabaseUnavailable, ImageLinkError, ImageTooPlain, Overloaded
 from indexing.features import FeatureExtractor
 from indexing.forecast import Forecast, Issue, Sighting, Subject, forecast
@@ -34,16 +34,6 @@ PUBLISHER = Publisher("acme", "", False, DEFAULT_FALSE_ACCEPT_BUDGET, 1, NOW)
 POSTERS = {art.name: art.picture for art in draw_collection("poster", 3, seed=3)}
 NAME, POSTER = next(iter(POSTERS.items()))
 GREY = np.full((512, 512, 3), 200, np.uint8)
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return load_bundle(DEFAULT_BUNDLE)
-
-
-@pytest.fixture(scope="module")
-def extractor(bundle: Bundle) -> FeatureExtractor:
-    return FeatureExtractor(bundle)
 
 
 @pytest.fixture(scope="module")

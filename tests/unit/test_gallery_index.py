@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.artwork import draw_collection
 from indexing.appearance import photo_levels
-from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from indexing.bundle import Bundle
 from indexing.features import FeatureExtractor
 from indexing.gallery_index import GalleryIndex
 from indexing.keypoints import Channel
@@ -16,16 +16,6 @@ from indexing.segment import IndexedReference, Segment, joined
 from indexing.shard import Shard
 
 PICTURES = {art.name: art.picture for art in draw_collection("poster", 4, seed=3)}
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return load_bundle(DEFAULT_BUNDLE)
-
-
-@pytest.fixture(scope="module")
-def extractor(bundle: Bundle) -> FeatureExtractor:
-    return FeatureExtractor(bundle)
 
 
 @pytest.fixture(scope="module")

@@ -26,16 +26,6 @@ PICTURES = {art.name: art.picture for art in draw_collection("poster", 4, seed=3
 
 
 @pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return load_bundle(DEFAULT_BUNDLE)
-
-
-@pytest.fixture(scope="module")
-def extractor(bundle: Bundle) -> FeatureExtractor:
-    return FeatureExtractor(bundle)
-
-
-@pytest.fixture(scope="module")
 def references(extractor: FeatureExtractor) -> dict[str, IndexedReference]:
     return {
         name: IndexedReference(name, f"https://example.com/{name}", {}, (extractor.reference(p),))
