@@ -103,6 +103,8 @@ class GalleryIndex:
                 placed.descriptor_ids(channel),
                 frozen.segment.descriptors(channel),
             )
+        # The indexes hold copies of nearly all that they read.
+        frozen.segment.release()
         self.version = frozen.version
 
     def freeze(self) -> FrozenGallery | None:

@@ -5,6 +5,7 @@ a mapped file, from which the system takes only the pages that are read.
 """
 
 import json
+import mmap
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,12 +38,12 @@ class Segment:
     metadata), UTF-8 as uint8 [bytes], each with its ``…_ends``, int64 [r]; ``image_ends``, int64 [r];
     ``embeddings``, float16 [n, dimension]; ``thumbnails``, uint8 [n, 32, 32]; ``aspects``, float32
     [n]; and of each channel what ``quantised`` makes of all keypoints, with ``CHANNEL.ends``, int64
-    [n], and perhaps more that has a row for each keypoint. ``mapped`` ones are in a file.
+    [n], and perhaps more that has a row for each keypoint. They may all lie in a ``mapped`` file.
     """
 
-    def __init__(self, tensors: Tensors, *, mapped: bool = False) -> None:
+    def __init__(self, tensors: Tensors, mapped: mmap.mmap | None = None) -> None:
         self.tensors = tensors
-        self.mapped = mapped
+        self._mapped = mapped
         self._ids = _Texts(tensors["ids"], tensors["id_ends"])
         self._answers = _Texts(tensors["answers"], tensors["answer_ends"])
 
@@ -81,7 +82,12 @@ class Segment:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that are not in a file."""
-        return 0 if self.mapped else sum(values.nbytes for values in self.tensors.values())
+        return 0 if self._mapped else sum(values.nbytes for values in self.tensors.values())
+
+    def release(self) -> None:
+        """Gives back the memory of a mapped file's pages; they are read again where needed."""
+        if self._mapped is not None:
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def find(self, reference_id: str) -> int | None:
         """The number of a reference, or None."""

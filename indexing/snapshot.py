@@ -8,6 +8,7 @@ version, counts as none: all of it can be built again.
 import json
 import mmap
 import os
+import sys
 import time
 import zlib
 from collections.abc import Mapping
@@ -15,10 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 from pydantic import TypeAdapter, ValidationError
 from safetensors.numpy import save
@@ -93,18 +92,22 @@ class SnapshotStore:
         """The snapshot of a gallery, or None; a damaged or foreign one is deleted."""
         path = self._path(publisher, part)
         try:
-            identity, tensors = _mapped(path)
+            identity, tensors, mapped = _mapped(path)
             if (identity.publisher, identity.part) != (publisher, part):
                 raise ValueError(f"it is of {identity.publisher}, {identity.part}")
             if identity.model_version != self._model_version:
                 raise ValueError(f"it is of model version {identity.model_version}")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, ValidationError) as problem:
+        except OSError as problem:
+            # The file may be as good as ever: too many are open, or its disk does not answer.
+            log.warning("snapshot not read", path=str(path), problem=str(problem))
+            return None
+        except (ValueError, KeyError, TypeError, ValidationError) as problem:
             log.warning("snapshot refused", path=str(path), problem=str(problem))
             path.unlink(missing_ok=True)
             return None
-        segment = Segment(tensors, mapped=True)
+        segment = Segment(tensors, mapped)
         return identity, FrozenGallery(identity.gallery_version, segment, identity.levels)
 
     def delete(self, publisher: str) -> None:
@@ -116,9 +119,10 @@ class SnapshotStore:
         return self._folder / publisher / f"{part.number}-of-{part.count}"
 
 
-def _mapped(path: Path) -> tuple[GalleryIdentity, Tensors]:
+def _mapped(path: Path) -> tuple[GalleryIdentity, Tensors, mmap.mmap]:
     with path.open("rb") as file:
-        whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    whole = memoryview(mapped)
     if whole[:CHECKSUM_AT] != MAGIC:
         raise ValueError("it is of another format")
     content = whole[TENSORS_AT:]
@@ -127,13 +131,12 @@ def _mapped(path: Path) -> tuple[GalleryIdentity, Tensors]:
     length = int.from_bytes(content[:8], "little")
     header = json.loads(bytes(content[8 : 8 + length]))
     identity = _IDENTITY.validate_json(header.pop("__metadata__")["identity"])
-    return identity, {
-        name: _tensor(content[8 + length :], **entry) for name, entry in header.items()
+    first = TENSORS_AT + 8 + length
+    tensors = {
+        # The same few names in every file: once in memory is enough.
+        sys.intern(name): np.ndarray(
+            entry["shape"], DTYPES[entry["dtype"]], whole, first + entry["data_offsets"][0]
+        )
+        for name, entry in header.items()
     }
-
-
-def _tensor(
-    data: memoryview, dtype: str, shape: list[int], data_offsets: list[int]
-) -> npt.NDArray[Any]:
-    start, end = data_offsets
-    return np.frombuffer(data[start:end], DTYPES[dtype]).reshape(shape)
+    return identity, tensors, mapped

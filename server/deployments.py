@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -72,12 +73,19 @@ def _one_thread_per_request() -> None:
     torch.set_num_threads(1)
 
 
+def _open_as_many_files_as_allowed() -> None:
+    # Each loaded gallery keeps its snapshot's file open.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 @serve.deployment(health_check_period_s=5)
 class GalleryShard:
     """One replica of a gallery shard."""
 
     async def __init__(self, settings: Settings, backends: Backends) -> None:
         _one_thread_per_request()
+        _open_as_many_files_as_allowed()
         bundle = await asyncio.to_thread(load_bundle, settings.bundle)
         pool = await open_pool(backends.database_url, settings.database_connections)
         self._replica = ShardReplica(

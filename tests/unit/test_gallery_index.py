@@ -111,6 +111,22 @@ def test_thawed_gallery_goes_on_changing(
     assert thawed.freeze() is None
 
 
+def test_gallery_without_keypoints_in_one_channel_is_frozen_and_thawed(
+    bundle: Bundle, extractor: FeatureExtractor, gallery: GalleryIndex
+) -> None:
+    name, picture = next(iter(PICTURES.items()))
+    found = extractor.reference(picture)
+    none = found.local[Channel.ORB].take(np.zeros(0, np.int64))
+    found = replace(found, local={**found.local, Channel.ORB: none})
+    gallery.apply(1, [IndexedReference(name, "https://example.com", {}, (found,))], [])
+    frozen = gallery.freeze()
+    assert frozen is not None
+    thawed = Shard(bundle).empty_gallery()
+    thawed.thaw(frozen)
+    (result,) = thawed.search([query(extractor, name, Channel.SIFT)])
+    assert [candidate.reference for candidate in result.candidates] == [name]
+
+
 def test_photos_searched_together_get_what_each_gets_alone(
     gallery: GalleryIndex, extractor: FeatureExtractor, references: dict[str, IndexedReference]
 ) -> None:

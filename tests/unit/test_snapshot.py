@@ -1,4 +1,5 @@
 import os
+import resource
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -109,6 +110,16 @@ def test_another_publishers_file_is_refused(snapshots: SnapshotStore, tmp_path: 
 def test_another_model_versions_file_is_refused(snapshots: SnapshotStore, tmp_path: Path) -> None:
     os.rename(tmp_path / MODEL, tmp_path / "default-2")
     assert SnapshotStore(tmp_path, "default-2").read("acme", WHOLE) is None
+
+
+def test_a_file_that_cannot_be_opened_now_stays(snapshots: SnapshotStore) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        assert snapshots.read("acme", WHOLE) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert snapshots.read("acme", WHOLE) is not None
 
 
 def test_a_failed_write_leaves_the_snapshot_before(
