@@ -12,6 +12,7 @@ from benchmarks import baselines as comparing
 from benchmarks import candidates as listing
 from benchmarks import demo as demonstration
 from benchmarks import forecast as forecasting
+from benchmarks import index as indexes
 from benchmarks import recognition as recognising
 from benchmarks import stress as stressing
 from benchmarks import text as texts
@@ -219,6 +220,17 @@ def stress(
                 pictures, distractors or [], bundle, output, plot, pictures_count, gallery
             )
         )
+
+
+@app.command()
+def index(
+    output: Output,
+    small: Annotated[bool, typer.Option(help="A tenth of the size.")] = False,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Measure the index: memory, start, first scans, throughput, freshness; and kinds of indexes."""
+    with _explained():
+        indexes.run(output, bundle, small=small)
 
 
 @contextmanager

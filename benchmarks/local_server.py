@@ -22,13 +22,17 @@ LOG_LINES = 20
 class LocalServer:
     """A server that serves at ``target`` once it is started. Stop it in any case."""
 
-    def __init__(self, bundle: Path, folder: Path) -> None:
-        """Prepares a server of a bundle whose data and log are to be in ``folder``."""
+    def __init__(self, bundle: Path, folder: Path, **settings: int) -> None:
+        """Prepares a server of a bundle whose data and log are to be in ``folder``.
+
+        ``settings`` are more of its settings by their names.
+        """
         self._port = _free_port()
         self.target = f"127.0.0.1:{self._port}"
         self.operator_key = new_key(OPERATOR_ID).text
         self._bundle = bundle.resolve()
         self._folder = folder
+        self._settings = settings
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -70,6 +74,7 @@ class LocalServer:
             "data-dir": self._folder / "data",
             "grpc-port": self._port,
             "http-port": _free_port(),
+            **{name.replace("_", "-"): value for name, value in self._settings.items()},
         }
         return [f"--{name}={value}" for name, value in options.items()]
 

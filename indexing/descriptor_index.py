@@ -46,6 +46,14 @@ class Codebook:
         return [_quantizer(self.channel, centroids) for centroids in self.centroids]
 
 
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The lists, int64 [n], that descriptors belong to in a codebook's set of centroids."""
+
+    level: int
+    lists: Ints
+
+
 class DescriptorIndex:
     """Descriptors of many images, each with the id ``row << 9 | place in its image``.
 
@@ -61,10 +69,26 @@ class DescriptorIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def add(self, ids: Ints, descriptors: Pixels) -> None:
-        """Adds descriptors, uint8 [n, bytes], under their ids."""
-        self._grow(len(self) + len(descriptors))
-        self._index.add_with_ids(_values(self._channel, descriptors), ids)
+    def assign(self, descriptors: Pixels) -> Assigned:
+        """The nearest centroids of descriptors, uint8 [n, bytes], as the index is now."""
+        level = self._level_for(len(self) + len(descriptors))
+        _, lists = self._quantizers[level].search(_values(self._channel, descriptors), 1)
+        return Assigned(level, np.ascontiguousarray(lists[:, 0], np.int64))
+
+    def add(self, ids: Ints, descriptors: Pixels, assigned: Assigned | None = None) -> None:
+        """Adds descriptors, uint8 [n, bytes], under their ids.
+
+        What ``assign`` gave for them beforehand saves most of the work here.
+        """
+        level = self._level_for(len(self) + len(descriptors))
+        if level > self._level:
+            self._level = level
+            self._index = _regrouped(self._channel, self._index, self._quantizers[level])
+        if assigned is None or assigned.level != level:
+            assigned = self.assign(descriptors)
+        values, lists = _values(self._channel, descriptors), assigned.lists
+        pointers = [faiss.swig_ptr(each) for each in (values, ids, lists)]
+        self._index.add_core(len(ids), *pointers)
 
     @property
     def nbytes(self) -> int:
@@ -116,15 +140,12 @@ class DescriptorIndex:
         distances, ids = self._index.search(_values(self._channel, descriptors), NEIGHBOURS)
         return distances.astype(np.float32), ids
 
-    def _grow(self, size: int) -> None:
-        level = self._level
-        while level + 1 < len(self._quantizers) and size > DESCRIPTORS_PER_LIST * self._lists(
-            level
-        ):
+    def _level_for(self, size: int) -> int:
+        """Which set of centroids an index of so many descriptors has, if never a smaller one."""
+        level, last = self._level, len(self._quantizers) - 1
+        while level < last and size > DESCRIPTORS_PER_LIST * self._lists(level):
             level += 1
-        if level > self._level:
-            self._level = level
-            self._index = _regrouped(self._channel, self._index, self._quantizers[level])
+        return level
 
     def _lists(self, level: int) -> int:
         return int(self._quantizers[level].ntotal)

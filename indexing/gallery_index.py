@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from indexing.descriptor_index import DescriptorIndex, Index, Lists
+from indexing.descriptor_index import Assigned, DescriptorIndex, Index, Lists
 from indexing.errors import ModelVersionMismatch
 from indexing.image_index import ImageIndex
 from indexing.keypoints import Channel
-from indexing.search import LISTED_CANDIDATES, Placed, Query, Search, SearchResult
+from indexing.search import LISTED_CANDIDATES, Placed, Query, Rows, Search, SearchResult
 from indexing.segment import IndexedReference, Segment, joined
 from indexing.voting import Ints, Votes, vote
 
@@ -85,13 +85,22 @@ class GalleryIndex:
                 self._check(image.embedding.version)
         shown = [reference for reference in changed if reference.images]
         segment = Segment.of(shown) if shown else None
+        assigned = self._assigned(segment) if segment is not None else {}
         with self._lock:
             self._remove([*removed, *(reference.id for reference in changed)])
             if segment is not None:
                 placed = self._place(segment)
                 for channel, index in self._descriptors.items():
-                    index.add(placed.descriptor_ids(channel), segment.descriptors(channel))
+                    ids, descriptors = placed.descriptor_ids(channel), segment.descriptors(channel)
+                    index.add(ids, descriptors, assigned[channel])
             self.version = version
+
+    def _assigned(self, segment: Segment) -> dict[Channel, Assigned]:
+        """The lists of new descriptors: most of the work of adding them, done without the lock."""
+        return {
+            channel: index.assign(segment.descriptors(channel))
+            for channel, index in self._descriptors.items()
+        }
 
     def thaw(self, frozen: FrozenGallery) -> None:
         """Fills an empty gallery with what ``freeze`` gave."""
@@ -131,12 +140,12 @@ class GalleryIndex:
         for query in queries:
             self._check(query.model_version)
         with self._lock:
-            version, size, placed = self.version, len(self), tuple(self._placed)
+            version, size, rows = self.version, len(self), Rows(self._placed)
             found = self._nearest(queries) if size else []
         if not size:
             return [SearchResult(version, 0, (), ()) for _ in queries]
         return [
-            Search(query, votes, similar, placed).result(version, size)
+            Search(query, votes, similar, rows).result(version, size)
             for query, (votes, similar) in zip(queries, found, strict=True)
         ]
 

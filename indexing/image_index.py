@@ -18,7 +18,7 @@ Halves = npt.NDArray[np.float16]
 
 HALF = faiss.ScalarQuantizer.QT_fp16
 # Up to this many vectors all are compared.
-MAX_EXACT = 50_000
+MAX_EXACT = 200_000
 # An inverted file of n vectors has 2 sqrt(n) lists, and this share of them is searched: enough for
 # 99 % of the exact 50 nearest (``python -m benchmarks index``).
 LISTS_PROBED = 0.12

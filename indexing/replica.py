@@ -21,6 +21,7 @@ from indexing.gallery import GalleryStore
 from indexing.gallery_erasures import ErasureStore, Unconfirmed
 from indexing.gallery_index import GalleryIndex
 from indexing.gallery_records import ChangedReference, GalleryDelta
+from indexing.keypoints import Channel
 from indexing.placement import Part, Place
 from indexing.search import Query, SearchResult
 from indexing.segment import IndexedReference
@@ -28,6 +29,7 @@ from indexing.shard import Shard
 from indexing.snapshot import SnapshotStore
 
 WATERMARK_SECONDS = 2.0
+GATHER_SECONDS = 0.1
 SNAPSHOT_SECONDS = 10.0
 # A snapshot is written anew when so large a share of its references came or went.
 SNAPSHOT_CHANGES = 0.05
@@ -72,6 +74,9 @@ class ShardReplica:
         self._name = name
         self._memory_budget = memory_budget
         self._loaded: dict[Place, _Loaded] = {}
+        # The publishers of whose changes notifications told, and whether there are any.
+        self._told: set[str] = set()
+        self._news = asyncio.Event()
         self._locks: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
@@ -81,20 +86,8 @@ class ShardReplica:
         first. A version was committed before anybody could name it, so one look is enough.
         """
         reached = await asyncio.gather(*(self._reach(query) for query in queries))
-        answers: dict[int, SearchResult | ImageLinkError] = {}
-        together: defaultdict[tuple[int, str, bool], list[int]] = defaultdict(list)
-        for number, (query, gallery) in enumerate(zip(queries, reached, strict=True)):
-            if isinstance(gallery, ImageLinkError):
-                answers[number] = gallery
-            else:
-                key = id(gallery), query.channel, query.embedding is None
-                together[key].append(number)
-        for numbers in together.values():
-            gallery = reached[numbers[0]]
-            assert isinstance(gallery, GalleryIndex)
-            found = await asyncio.to_thread(gallery.search, [queries[n] for n in numbers])
-            answers.update(zip(numbers, found, strict=True))
-        return [answers[number] for number in range(len(queries))]
+        # One way into a thread and back for the whole batch: it costs as much as a small search.
+        return await asyncio.to_thread(_search_together, queries, reached)
 
     async def warm(self, places: Iterable[Place]) -> None:
         """Loads galleries, or parts of some, before scans ask for them; unknown ones are none."""
@@ -108,7 +101,10 @@ class ShardReplica:
         Notifications wake it; comparing versions every two seconds is the net under them.
         """
         await asyncio.gather(
-            self._follow_notifications(), self._follow_watermarks(), self._write_snapshots()
+            self._listen(),
+            self._follow_notifications(),
+            self._follow_watermarks(),
+            self._write_snapshots(),
         )
 
     # Loading
@@ -208,9 +204,19 @@ class ShardReplica:
 
     # Following
 
-    async def _follow_notifications(self) -> None:
+    async def _listen(self) -> None:
         async for publisher in self._store.changes():
-            await self._catch_up({publisher} if publisher else {name for name, _ in self._loaded})
+            self._told |= {publisher} if publisher else {name for name, _ in self._loaded}
+            self._news.set()
+
+    async def _follow_notifications(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            told, self._told = self._told, set()
+            await self._catch_up(told)
+            # Changes that come one upon the other are applied together: scans wait for each apply.
+            await asyncio.sleep(GATHER_SECONDS)
 
     async def _follow_watermarks(self) -> None:
         while True:
@@ -279,6 +285,23 @@ class ShardReplica:
             log.warning("no snapshot written", publisher=place[0], problem=str(problem))
             return None
         return self._thawed(place)
+
+
+def _search_together(
+    queries: Sequence[Query], reached: Sequence[GalleryIndex | ImageLinkError]
+) -> list[SearchResult | ImageLinkError]:
+    """Answers queries that one gallery can answer together with one search each."""
+    answers: dict[int, SearchResult | ImageLinkError] = {}
+    together: defaultdict[tuple[GalleryIndex, Channel, bool], list[int]] = defaultdict(list)
+    for number, (query, gallery) in enumerate(zip(queries, reached, strict=True)):
+        if isinstance(gallery, GalleryIndex):
+            together[gallery, query.channel, query.embedding is None].append(number)
+        else:
+            answers[number] = gallery
+    for (gallery, *_), numbers in together.items():
+        found = gallery.search([queries[number] for number in numbers])
+        answers.update(zip(numbers, found, strict=True))
+    return [answers[number] for number in range(len(queries))]
 
 
 def _is_worth_saving(loaded: _Loaded) -> bool:

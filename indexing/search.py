@@ -1,7 +1,8 @@
 """What a gallery is asked about a photo, and how the images that resemble it are verified."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,23 +82,45 @@ class Placed:
         return descriptor_ids(rows, self.segment.tensors[f"{channel}.ends"])
 
 
+class Rows:
+    """The images of a gallery at one moment, by their rows."""
+
+    def __init__(self, placed: Sequence[Placed]) -> None:
+        self._placed = tuple(placed)
+        self._firsts = [each.first for each in placed]
+
+    def image(self, row: int) -> tuple[Segment, int]:
+        """The segment that a row is in, and the number of its image there."""
+        placed = self._placed[bisect_right(self._firsts, row) - 1]
+        return placed.segment, row - placed.first
+
+    def references(self, rows: Iterable[int]) -> list[str]:
+        """The ids of the references of some images, each once, in the order of the rows."""
+        together: defaultdict[int, list[int]] = defaultdict(list)
+        ordered = dict.fromkeys(rows, "")
+        for row in ordered:
+            together[bisect_right(self._firsts, row) - 1].append(row)
+        for number, found in together.items():
+            placed = self._placed[number]
+            images = np.array(found, np.int64) - placed.first
+            ordered.update(zip(found, placed.segment.ids_of(images), strict=True))
+        return list(dict.fromkeys(ordered.values()))
+
+
 class Search:
     """The search of one photo, when its votes are counted: what is left needs no index."""
 
-    def __init__(
-        self, query: Query, votes: Votes, similar: list[int], placed: Sequence[Placed]
-    ) -> None:
+    def __init__(self, query: Query, votes: Votes, similar: list[int], rows: Rows) -> None:
         self._query = query
         self._votes = votes
         self._similar = similar
-        self._placed = placed
+        self._rows = rows
         self._by_votes = votes.ranking(LISTED_CANDIDATES)
 
     def result(self, version: int, size: int) -> SearchResult:
         """The answer of a gallery of this version with so many references."""
         candidates = tuple(self._verified())
-        ranked = dict.fromkeys([row for row, _ in self._by_votes] + self._similar)
-        shortlist = dict.fromkeys(self._reference(row) for row in ranked)
+        shortlist = self._rows.references([row for row, _ in self._by_votes] + self._similar)
         return SearchResult(version, size, candidates, tuple(shortlist))
 
     def _verified(self) -> Iterator[Candidate]:
@@ -105,20 +128,22 @@ class Search:
         best = [row for row, _ in self._by_votes[:CANDIDATES_BY_VOTES]]
         matched = {*best[:MATCHED_BY_VOTES], *self._similar[:MATCHED_BY_SIMILARITY]}
         query = self._query
+        if not len(query.local):
+            return
         for row in dict.fromkeys(best + self._similar[:CANDIDATES_BY_SIMILARITY]):
             # Binary descriptors answer at once or not at all: RootSIFT has the last word.
             directly = query.channel is Channel.SIFT and row in matched
             votes = self._votes.of(row)
             if not directly and len(votes[0]) < MIN_INLIERS:
                 continue
-            segment, image = self._image(row)
+            segment, image = self._rows.image(row)
             own = segment.local(image, query.channel)
             geometry = locate(query.local, own, query.channel, votes, directly)
             if geometry is not None:
                 yield self._candidate(row, shares.get(row, 0.0), geometry)
 
     def _candidate(self, row: int, share: float, geometry: Geometry) -> Candidate:
-        segment, image = self._image(row)
+        segment, image = self._rows.image(row)
         alike = NO_AGREEMENT
         if geometry.plausible:
             alike = agreement(self._query.levels, geometry.quad, segment.thumbnail(image))
@@ -133,12 +158,3 @@ class Search:
             return None
         own = Embeddings(self._query.model_version, segment.embedding(image).astype(np.float32))
         return float(self._query.embedding.similarity(own)[0, 0])
-
-    def _reference(self, row: int) -> str:
-        segment, image = self._image(row)
-        return segment.id(segment.reference_of(image))
-
-    def _image(self, row: int) -> tuple[Segment, int]:
-        """The segment that a row is in, and the number of its image there."""
-        placed = self._placed[bisect_right(self._placed, row, key=lambda each: each.first) - 1]
-        return placed.segment, row - placed.first

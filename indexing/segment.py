@@ -107,6 +107,11 @@ class Segment:
         """The id of a reference."""
         return self._ids[number].decode()
 
+    def ids_of(self, images: Ints) -> list[str]:
+        """The ids of the references of images, int64 [n] their numbers."""
+        references = np.searchsorted(self.tensors["image_ends"], images, "right")
+        return [text.decode() for text in self._ids.take(references)]
+
     def answer(self, number: int) -> tuple[str, dict[str, str]]:
         """The link and the metadata of a reference."""
         link, metadata = json.loads(self._answers[number])
@@ -192,6 +197,13 @@ class _Texts(Sequence[bytes]):
     def __getitem__(self, number: int) -> bytes:  # type: ignore[override]
         span = _span(self._ends, number)
         return self._packed[span.start : span.stop].tobytes()
+
+    def take(self, numbers: Ints) -> list[bytes]:
+        """Those of the given numbers."""
+        ends = self._ends[numbers]
+        starts = np.where(numbers > 0, self._ends[numbers - 1], 0)
+        spans = zip(starts.tolist(), ends.tolist(), strict=True)
+        return [self._packed[start:end].tobytes() for start, end in spans]
 
 
 def _packed_texts(texts: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Ints]:

@@ -19,7 +19,7 @@ from indexing.keypoints import (
 )
 
 KEYPOINTS_PER_PICTURE = 250
-LISTS = (16, 64, 2048, 16_384)
+LISTS = (8, 64, 2048, 16_384)
 ITERATIONS = 5
 # Projected values beyond this percentile may saturate at the ends of a byte.
 SATURATION_PERCENTILE = 99.95
