@@ -3,9 +3,10 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from benchmarks.index_replica import (
     DIMENSION,
     DescriptorMemory,
     Installation,
+    Result,
     cold,
     in_a_process_of_its_own,
     memory,
@@ -114,14 +116,11 @@ def _measured(scale: Scale, bundle_folder: Path, folder: Path) -> Report:
         pictures = _pictures_measured(at, bundle, scale)
         with _step("Preparing a server"):
             known = asyncio.run(add_known(dsn, data / "snapshots", bundle, largest, sizes[largest]))
-    server = LocalServer(bundle_folder, folder, shard_replicas=REPLICAS)
-    try:
-        with _step("Starting the server"):
-            started = start_seconds(server, known)
-        with _step("Registering with the server and scanning"):
-            searched = searchable(server, scale.registrations)
-    finally:
-        server.stop()
+    with _step("Starting a server and scanning"):
+        started = _with_server(bundle_folder, folder, partial(start_seconds, known=known))
+    with _step("Registering with a server and scanning"):
+        watch = partial(searchable, registrations=scale.registrations)
+        searched = _with_server(bundle_folder, folder, watch, shard_replicas=REPLICAS)
     return Report(
         memory_ratio=vectors["memory"]["ratio"],
         start_seconds=started,
@@ -134,6 +133,16 @@ def _measured(scale: Scale, bundle_folder: Path, folder: Path) -> Report:
         searchable=searched,
         choices=choices,
     )
+
+
+def _with_server(
+    bundle: Path, folder: Path, measure: Callable[[LocalServer], Result], **settings: int
+) -> Result:
+    server = LocalServer(bundle, folder, **settings)
+    try:
+        return measure(server)
+    finally:
+        server.stop()
 
 
 def _sizes(scale: Scale) -> dict[str, int]:

@@ -7,21 +7,23 @@ version is a hash over the manifest, which holds the hash of the tensors; both a
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from indexing.decision import FEATURES, Calibration, ChannelCalibration
 from indexing.descriptor_index import Codebook
-from indexing.embedding import Embedder, EmbeddingNetwork
 from indexing.errors import BundleInvalid
 from indexing.keypoints import Channel, Projection
+
+if TYPE_CHECKING:
+    from indexing.network import Embedder
 
 DEFAULT_BUNDLE = Path(__file__).parent / "default_bundle"
 MANIFEST, TENSORS = "manifest.json", "model.safetensors"
@@ -65,14 +67,32 @@ class Bundle:
             channel: TypeAdapter(ChannelCalibration).validate_python(values)
             for channel, values in manifest.calibration.items()
         }
-        self.embedder = Embedder(_network(manifest, tensors), version, manifest.input_size)
+        prefix = "network."
+        self._weights = {
+            name.removeprefix(prefix): np.array(values)
+            for name, values in tensors.items()
+            if name.startswith(prefix)
+        }
+
+    @cached_property
+    def embedder(self) -> "Embedder":
+        """The network. Raises BundleInvalid where the weights do not fit the architecture."""
+        # PyTorch takes seconds to import, and processes that do not embed start without it.
+        from indexing.network import Embedder, load_network
+
+        manifest = self.manifest
+        try:
+            network = load_network(manifest.architecture, manifest.dimension, self._weights)
+        except (RuntimeError, ValueError) as error:
+            raise BundleInvalid(path=self.version, problem=str(error)) from error
+        return Embedder(network, self.version, manifest.input_size)
 
 
 def load_bundle(folder: Path) -> Bundle:
     """Loads and verifies the bundle in ``folder``.
 
     Raises BundleInvalid where a file is missing or damaged, the hash differs, the manifest is of
-    another format, a weight is not finite, or the weights do not fit the architecture.
+    another format, or a weight is not finite.
     """
     try:
         described = (folder / MANIFEST).read_bytes()
@@ -86,7 +106,7 @@ def load_bundle(folder: Path) -> Bundle:
         if not all(np.isfinite(values).all() for values in tensors.values()):
             raise BundleInvalid(path=folder, problem="A weight is not finite.")
         return Bundle(manifest, _version(manifest.name, described), tensors)
-    except (OSError, ValidationError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
+    except (OSError, ValidationError, SafetensorError, KeyError, ValueError) as error:
         raise BundleInvalid(path=folder, problem=str(error)) from error
 
 
@@ -135,15 +155,3 @@ def _codebook(channel: Channel, tensors: Tensors) -> Codebook:
     if not names:
         raise KeyError(f"{prefix}0")
     return Codebook(channel, tuple(tensors[name] for name in names))
-
-
-def _network(manifest: Manifest, tensors: Tensors) -> EmbeddingNetwork:
-    network = EmbeddingNetwork(manifest.architecture, manifest.dimension)
-    prefix = "network."
-    state = {
-        name.removeprefix(prefix): torch.from_numpy(np.array(values))
-        for name, values in tensors.items()
-        if name.startswith(prefix)
-    }
-    network.load_state_dict(state, strict=True)
-    return network.eval()

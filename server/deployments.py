@@ -12,7 +12,6 @@ import cv2
 import faiss
 import ray
 import structlog
-import torch
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.config import gRPCOptions
@@ -70,6 +69,12 @@ def _one_thread_per_request() -> None:
     # Requests run side by side in threads; libraries that thread each one too would only contend.
     cv2.setNumThreads(1)
     faiss.omp_set_num_threads(1)
+
+
+def _one_thread_for_the_network() -> None:
+    # PyTorch takes seconds to import: the main process and the shards do without it.
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -118,6 +123,7 @@ class Scanner(Services):
 
     async def __init__(self, settings: Settings, backends: Backends) -> None:
         _one_thread_per_request()
+        _one_thread_for_the_network()
         bundle = await asyncio.to_thread(load_bundle, settings.bundle)
         pool = await open_pool(backends.database_url, settings.database_connections)
         store, blobs = GalleryStore(pool), BlobStore.from_url(backends.blob_url)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset, Sampler
 
-from indexing.embedding import squashed
 from indexing.errors import ImageLinkError
 from indexing.image import decode
+from indexing.network import squashed
 from indexing.views import ViewConditions, clutter, render_view, retouched
 
 Picture = npt.NDArray[np.uint8]

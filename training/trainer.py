@@ -17,7 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from indexing.embedding import Embedder, EmbeddingNetwork, Embeddings, as_batch
+from indexing.embedding import Embeddings
+from indexing.network import Embedder, EmbeddingNetwork, as_batch
 from training.datasets import (
     Draw,
     PairBatches,

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from indexing.embedding import Embedder, EmbeddingNetwork, Embeddings, as_batch, squashed
+from indexing.embedding import Embeddings
 from indexing.errors import ModelVersionMismatch
+from indexing.network import Embedder, EmbeddingNetwork, as_batch, squashed
 
 
 @pytest.fixture(scope="module")

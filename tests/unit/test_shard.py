@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from benchmarks.artwork import draw_collection
 from indexing.appearance import photo_levels
-from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle, save_bundle
 from indexing.embedding import Embeddings
 from indexing.errors import BundleInvalid, ModelVersionMismatch
 from indexing.features import (
@@ -188,6 +189,15 @@ def test_missing_or_malformed_bundle_is_refused(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(BundleInvalid):
         load_bundle(folder)
+
+
+def test_weights_that_do_not_fit_the_architecture_are_refused(tmp_path: Path) -> None:
+    whole = load_bundle(DEFAULT_BUNDLE).manifest
+    tensors = load_file(DEFAULT_BUNDLE / "model.safetensors")
+    for change in ({"dimension": 64}, {"architecture": "no_such_net"}):
+        save_bundle(tmp_path, whole.model_copy(update=change), tensors)
+        with pytest.raises(BundleInvalid):
+            _ = load_bundle(tmp_path).embedder
 
 
 def test_default_bundle_is_small() -> None:

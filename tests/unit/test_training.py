@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from indexing.embedding import EmbeddingNetwork, Embeddings
+from indexing.embedding import Embeddings
+from indexing.network import EmbeddingNetwork
 from training.__main__ import app
 from training.datasets import (
     DatasetError,
