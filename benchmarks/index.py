@@ -3,10 +3,9 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +19,6 @@ from benchmarks.index_replica import (
     DIMENSION,
     DescriptorMemory,
     Installation,
-    Result,
     cold,
     in_a_process_of_its_own,
     memory,
@@ -33,7 +31,7 @@ from benchmarks.index_report import PictureReport, Report, VectorReport, tables
 from benchmarks.index_server import REPLICAS, add_known, searchable, start_seconds
 from benchmarks.json_file import write_json
 from benchmarks.local_server import LocalServer
-from benchmarks.threads import use_one_thread
+from benchmarks.threads import search_in_one_thread
 from indexing.bundle import Bundle, load_bundle
 from indexing.migrations import migrate
 
@@ -75,20 +73,20 @@ FULL = Scale(
 SMALL = Scale(
     publishers=1000,
     images=100_000,
-    image_galleries=(1000, 10_000),
-    picture_galleries=(10, 1000),
+    image_galleries=(10_000,),
+    picture_galleries=(10, 300),
     pgvector_queries=200,
     cold_references=1000,
     large_references=1000,
-    small_galleries=200,
-    busy_seconds=6,
-    registrations=4,
+    small_galleries=100,
+    busy_seconds=2,
+    registrations=3,
 )
 
 
 def run(output: Path, bundle: Path, *, small: bool) -> None:
     """Measures everything, prints it, and writes the report."""
-    use_one_thread()
+    search_in_one_thread()
     scale = SMALL if small else FULL
     with tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder:
         report = _measured(scale, bundle.resolve(), Path(folder))
@@ -116,11 +114,15 @@ def _measured(scale: Scale, bundle_folder: Path, folder: Path) -> Report:
         pictures = _pictures_measured(at, bundle, scale)
         with _step("Preparing a server"):
             known = asyncio.run(add_known(dsn, data / "snapshots", bundle, largest, sizes[largest]))
-    with _step("Starting a server and scanning"):
-        started = _with_server(bundle_folder, folder, partial(start_seconds, known=known))
-    with _step("Registering with a server and scanning"):
-        watch = partial(searchable, registrations=scale.registrations)
-        searched = _with_server(bundle_folder, folder, watch, shard_replicas=REPLICAS)
+    server = LocalServer(bundle_folder, folder, shard_replicas=REPLICAS)
+    try:
+        with _step("Starting a server until it answers a scan"):
+            started = start_seconds(server, known)
+        with _step("Registering with the server and scanning"):
+            searched = searchable(server, scale.registrations)
+    finally:
+        with _step("Stopping the server"):
+            server.stop()
     return Report(
         memory_ratio=vectors["memory"]["ratio"],
         start_seconds=started,
@@ -133,16 +135,6 @@ def _measured(scale: Scale, bundle_folder: Path, folder: Path) -> Report:
         searchable=searched,
         choices=choices,
     )
-
-
-def _with_server(
-    bundle: Path, folder: Path, measure: Callable[[LocalServer], Result], **settings: int
-) -> Result:
-    server = LocalServer(bundle, folder, **settings)
-    try:
-        return measure(server)
-    finally:
-        server.stop()
 
 
 def _sizes(scale: Scale) -> dict[str, int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.index_data import LINK, Pictures
 from benchmarks.index_replica import Installation, opened, picture_query, searched
-from benchmarks.threads import use_one_thread
+from benchmarks.threads import search_in_one_thread
 from indexing.bundle import Bundle, load_bundle
 from indexing.features import embedding_bytes, geometry_bytes
 from indexing.gallery import GalleryStore, open_pool
@@ -26,10 +26,10 @@ from indexing.search import Query
 from indexing.segment import IndexedReference
 
 REGISTRATIONS_PER_SECOND = 50
-ROUNDS = 3
+ROUNDS = 2
 IN_FLIGHT = 32
 BURST = 400
-DRAWN = 50
+DRAWN = 400
 
 
 class Freshness(TypedDict):
@@ -55,14 +55,15 @@ async def freshness(
     bundle = load_bundle(at.bundle)
     pictures = Pictures(bundle, seed=len(references))
     queries = [picture_query(bundle, publisher, pictures, each) for each in references[:50]]
-    rest: list[float] = []
     busy: list[float] = []
     async with opened(at, bundle, "freshness") as replica, _following(replica):
         await _timed(replica, queries, 1.0)
+        # Before and after each busy time, as the gallery grows in it.
+        rest = await _timed(replica, queries, seconds / ROUNDS)
         for number in range(ROUNDS):
-            rest += await _timed(replica, queries, seconds / ROUNDS)
             async with _registering(at, publisher, number):
                 busy += await _timed(replica, queries, seconds / ROUNDS)
+            rest += await _timed(replica, queries, seconds / ROUNDS)
         rate = await _registered_per_second(at, replica, bundle, queries[0])
     return Freshness(
         searches=len(rest) + len(busy),
@@ -115,7 +116,7 @@ async def _registering(at: Installation, publisher: str, number: int) -> AsyncIt
 def _run_writer(
     at: Installation, publisher: str, number: int, begun: EventType, ended: EventType
 ) -> None:
-    use_one_thread()
+    search_in_one_thread()
     asyncio.run(_write_steadily(at, publisher, number, begun, ended))
 
 
@@ -137,7 +138,7 @@ async def _write_steadily(
 
 
 def _registrations(bundle: Bundle, publisher: str, number: int) -> Iterator[NewReference]:
-    """New references of full size without end; a few features serve all, made beforehand."""
+    """New references of full size without end; 400 features serve all, made beforehand."""
     drawn = [each.images[0] for each in Pictures(bundle, number).draw(DRAWN)]
     features = [
         ImageFeatures(bundle.version, embedding_bytes(each.embedding), geometry_bytes(each))

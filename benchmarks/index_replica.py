@@ -27,7 +27,7 @@ from benchmarks.index_data import (
     reference_id,
     vector_segment,
 )
-from benchmarks.threads import use_one_thread
+from benchmarks.threads import search_in_one_thread
 from indexing.bundle import Bundle, load_bundle
 from indexing.embedding import Embeddings
 from indexing.gallery import GalleryStore, open_pool
@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 DIMENSION = 256
 BATCH = 32
 ROUNDS = 30
-COLD_STARTS = 10
+COLD_STARTS = 6
 WARM_SCANS = 20
 _A_VECTOR = np.full((1, DIMENSION), DIMENSION**-0.5, np.float32)
 NO_PHOTO = np.zeros((1, 1), np.uint8)
@@ -155,9 +155,9 @@ def write_picture_snapshots(
 ) -> None:
     """Snapshots of galleries with all features of their references."""
     created = asyncio.run(_create_times(at, list(galleries)))
-    store = SnapshotStore(at.snapshots, bundle.version)
+    store, shard = SnapshotStore(at.snapshots, bundle.version), Shard(bundle)
     for (publisher, references), create_time in zip(galleries.items(), created, strict=True):
-        gallery = Shard(bundle).empty_gallery()
+        gallery = shard.empty_gallery()
         gallery.apply(len(references), references, ())
         frozen = gallery.freeze()
         assert frozen is not None
@@ -265,7 +265,7 @@ def in_a_process_of_its_own(
 
 
 def _run(measure: Callable[..., Coroutine[Any, Any, Result]], *arguments: object) -> Result:
-    use_one_thread()
+    search_in_one_thread()
     return asyncio.run(measure(*arguments))
 
 

@@ -101,10 +101,9 @@ def start_seconds(server: LocalServer, known: Known) -> float:
 
 
 def searchable(server: LocalServer, registrations: int) -> Searchable:
-    """Registers pictures with a server; scans them with and, by turns, without a token."""
+    """Registers pictures with a running server; scans them with and, by turns, without a token."""
     watched: list[_Watched] = []
     missed = 0
-    server.start()
     with Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS) as operator:
         operator.create_publisher(FRESH)
         _, key = operator.create_api_key(FRESH, role=Role.PUBLISH)

@@ -2,11 +2,18 @@
 
 import cv2
 import faiss
-import torch
+
+
+def search_in_one_thread() -> None:
+    """Keeps OpenCV and FAISS in this process to one thread each."""
+    cv2.setNumThreads(1)
+    faiss.omp_set_num_threads(1)
 
 
 def use_one_thread() -> None:
     """Keeps OpenCV, FAISS and PyTorch in this process to one thread each."""
-    cv2.setNumThreads(1)
-    faiss.omp_set_num_threads(1)
+    # Imported here, as it takes seconds, and a process that only searches needs none of it.
+    import torch
+
+    search_in_one_thread()
     torch.set_num_threads(1)
