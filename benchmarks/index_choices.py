@@ -14,7 +14,7 @@ from indexing.bundle import Bundle
 from indexing.descriptor_index import LISTS_PROBED, Codebook, DescriptorIndex, descriptor_ids
 from indexing.gallery_index import VOTING_KEYPOINTS
 from indexing.image import Pixels
-from indexing.image_index import ImageIndex
+from indexing.image_index import TRAINED_ON_PER_LIST, ImageIndex
 from indexing.keypoints import Channel
 from indexing.voting import Ints
 
@@ -116,6 +116,7 @@ def _inverted(code: str, share: float) -> Callable[[Floats], Index]:
     def build(vectors: Floats) -> Index:
         lists = int(2 * np.sqrt(len(vectors)))
         index: Index = faiss.index_factory(vectors.shape[1], f"IVF{lists},{code}", COSINE)
+        index.cp.max_points_per_centroid = TRAINED_ON_PER_LIST
         index.nprobe = max(1, round(share * lists))
         return _filled(index, vectors)
 
@@ -150,8 +151,7 @@ _KINDS = (
     _Kind("IVF, fp16, 3 % of the lists", _inverted("SQfp16", 0.03), smallest=10_000),
     _Kind("IVF, fp16, 12 % of the lists", _inverted("SQfp16", 0.12), smallest=10_000),
     _Kind("IVF, int8, 12 % of the lists", _inverted("SQ8", 0.12), smallest=10_000),
-    _Kind("HNSW32, fp16, ef 64", _graph(64), largest=100_000),
-    _Kind("HNSW32, fp16, ef 256", _graph(256), largest=100_000),
+    _Kind("HNSW32, fp16, ef 128", _graph(128), largest=100_000),
     _Kind("ImageLink's", _product),
 )
 

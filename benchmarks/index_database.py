@@ -36,8 +36,8 @@ insert into reference (publisher_id, id, link, metadata)
 insert into reference_image (id, publisher_id, reference_id, width, height, sha256)
     select image, publisher, reference, 640, 480, sha256(convert_to(image::text, 'UTF8'))
     from item;
-insert into image_features (image_id, model_version, embedding, local_features)
-    select image, %(model)s, %(embedding)s, %(local)s from item;
+insert into image_features (publisher_id, image_id, model_version, embedding, local_features)
+    select publisher, image, %(model)s, %(embedding)s, %(local)s from item;
 insert into change (publisher_id, gallery_version, reference_id)
     select publisher, number + 1, reference from item;
 drop table item, size;

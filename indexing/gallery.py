@@ -25,7 +25,14 @@ from indexing.gallery_records import (
     StoredKey,
     Written,
 )
-from indexing.gallery_statements import Row, fetch_all, fetch_one, to_api_key, to_publisher
+from indexing.gallery_statements import (
+    Row,
+    fetch_all,
+    fetch_count,
+    fetch_one,
+    to_api_key,
+    to_publisher,
+)
 from indexing.group_commit import GroupCommit
 from indexing.queries import QUERIES
 from indexing.reference import ApiKey, Publisher, Reference, Role
@@ -59,6 +66,7 @@ async def open_pool(
         # minutes after the database is up; a pool that gave up tries again on demand.
         reconnect_timeout=acquire_timeout,
         check=AsyncConnectionPool.check_connection,
+        configure=statements.confine,
         open=False,
     )
     await pool.open()
@@ -217,12 +225,12 @@ class GalleryStore:
         RequestIdReused where the fingerprint differs, and ReferenceNotFound where the
         reference was deleted since.
         """
-        async with self._transaction() as connection:
+        async with self._transaction(publisher) as connection:
             return await statements.find_request(connection, publisher, request_id, fingerprint)
 
     async def get_reference(self, publisher: str, reference: str) -> Reference:
         """Return a reference with its images. Raises ReferenceNotFound."""
-        async with self._transaction() as connection:
+        async with self._transaction(publisher) as connection:
             return await statements.get_reference(connection, publisher, reference)
 
     async def list_references(
@@ -236,24 +244,28 @@ class GalleryStore:
 
         An unknown publisher has none.
         """
-        rows = await self._all(
-            "list_references",
-            publisher=publisher,
-            after_id=after_id or "",
-            limit=limit,
-            **statements.filter_parameters(conditions),
-        )
+        async with self._transaction(publisher) as connection:
+            rows = await fetch_all(
+                connection,
+                "list_references",
+                publisher=publisher,
+                after_id=after_id or "",
+                limit=limit,
+                **statements.filter_parameters(conditions),
+            )
         return [statements.to_reference(row) for row in rows]
 
     async def count_references(
         self, publisher: str, conditions: ReferenceFilter = EVERY_REFERENCE
     ) -> int:
         """Return how many references of a publisher pass; an unknown one has none."""
-        return await self._count(
-            "count_filtered_references",
-            publisher=publisher,
-            **statements.filter_parameters(conditions),
-        )
+        async with self._transaction(publisher) as connection:
+            return await fetch_count(
+                connection,
+                "count_filtered_references",
+                publisher=publisher,
+                **statements.filter_parameters(conditions),
+            )
 
     async def update_reference(
         self,
@@ -321,7 +333,7 @@ class GalleryStore:
         one that this gallery never had, gets the complete gallery. The delta is held in
         memory as a whole. Raises PublisherNotFound.
         """
-        async with self._transaction() as connection:
+        async with self._transaction(publisher) as connection:
             await connection.execute(QUERIES["begin_snapshot"])
             row = await fetch_one(connection, "get_publisher", id=publisher)
             now = to_publisher(row, publisher)
@@ -339,7 +351,10 @@ class GalleryStore:
 
     async def count_images_without_features(self, model_version: str) -> int:
         """Return how many images, of all publishers, a model version has no features of."""
-        return await self._count("count_images_without_features", model_version=model_version)
+        async with self._transaction(statements.EVERY_PUBLISHER) as connection:
+            return await fetch_count(
+                connection, "count_images_without_features", model_version=model_version
+            )
 
     async def changes(self) -> AsyncGenerator[str | None, None]:
         """Yield the id of each publisher whose gallery changes or goes, without end.
@@ -352,13 +367,15 @@ class GalleryStore:
             async for publisher in told:
                 yield publisher
 
-    def _transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        return statements.transaction(self._pool)
+    def _transaction(
+        self, whose: str = statements.NOBODY
+    ) -> AbstractAsyncContextManager[AsyncConnection]:
+        return statements.transaction(self._pool, whose)
 
     @asynccontextmanager
     async def _writing(self, publisher: str) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that is the only one to write to the publisher's gallery."""
-        async with self._transaction() as connection:
+        async with self._transaction(publisher) as connection:
             await statements.lock_publisher(connection, publisher)
             yield connection
 
@@ -369,7 +386,3 @@ class GalleryStore:
     async def _all(self, query: str, **parameters: object) -> list[Row]:
         async with self._transaction() as connection:
             return await fetch_all(connection, query, **parameters)
-
-    async def _count(self, query: str, **parameters: object) -> int:
-        ((count,),) = await self._all(query, **parameters)
-        return int(count)

@@ -13,6 +13,7 @@ from indexing.blobs import image_key
 from indexing.errors import ArchiveInvalid
 from indexing.gallery_records import ImageFeatures, NewImage
 from indexing.gallery_statements import (
+    EVERY_PUBLISHER,
     append_change,
     fetch_all,
     fetch_one,
@@ -40,7 +41,7 @@ class ArchiveStore:
 
     async def reference_ids(self, publisher: str, after_id: str, limit: int) -> list[str]:
         """Return up to ``limit`` ids of references in their order, those after ``after_id``."""
-        async with transaction(self._pool) as connection:
+        async with transaction(self._pool, publisher) as connection:
             rows = await fetch_all(
                 connection, "reference_ids", publisher=publisher, after_id=after_id, limit=limit
             )
@@ -50,7 +51,7 @@ class ArchiveStore:
         self, publisher: str, reference: str, model_version: str
     ) -> StoredReference | None:
         """Return a reference with its features under a model version; None if it is gone."""
-        async with transaction(self._pool) as connection:
+        async with transaction(self._pool, publisher) as connection:
             rows = await fetch_all(
                 connection,
                 "stored_reference",
@@ -81,7 +82,8 @@ class ArchiveStore:
         """
         ids = [image.id for image in reference.images]
         keys = [image_key(publisher, image) for image in ids]
-        async with transaction(self._pool) as connection:
+        # Also the images of others: an id is nobody else's.
+        async with transaction(self._pool, EVERY_PUBLISHER) as connection:
             await connection.execute(QUERIES["keep_blobs"], {"keys": keys})
             other = await fetch_one(
                 connection,
@@ -105,7 +107,7 @@ class ArchiveStore:
         Raises PublisherNotFound, and ArchiveInvalid where an image's id is registered already.
         """
         try:
-            async with transaction(self._pool) as connection:
+            async with transaction(self._pool, publisher) as connection:
                 await lock_publisher(connection, publisher)
                 return await _insert(connection, publisher, reference, features)
         except UniqueViolation:

@@ -19,8 +19,10 @@ from indexing.errors import (
     ShardNotFound,
 )
 from indexing.gallery_statements import (
+    EVERY_PUBLISHER,
     Row,
     fetch_all,
+    fetch_count,
     fetch_one,
     lock_publisher,
     notifications,
@@ -143,21 +145,20 @@ class PlacementStore:
 
     async def image_counts(self) -> dict[str, int]:
         """Return how many images each publisher has."""
-        async with transaction(self._pool) as connection:
+        async with transaction(self._pool, EVERY_PUBLISHER) as connection:
             return dict(await fetch_all(connection, "image_counts"))
 
     async def large_image_counts(self, above: int) -> dict[str, int]:
         """Return how many images each publisher has that has more than so many."""
-        async with transaction(self._pool) as connection:
+        async with transaction(self._pool, EVERY_PUBLISHER) as connection:
             return dict(await fetch_all(connection, "large_image_counts", above=above))
 
     async def count_images(self, publisher: str) -> int:
         """Return how many images a publisher has. Raises PublisherNotFound."""
-        async with transaction(self._pool) as connection:
+        async with transaction(self._pool, publisher) as connection:
             if await fetch_one(connection, "get_publisher", id=publisher) is None:
                 raise PublisherNotFound(publisher=publisher)
-            ((count,),) = await fetch_all(connection, "count_images", publisher=publisher)
-            return int(count)
+            return await fetch_count(connection, "count_images", publisher=publisher)
 
     @asynccontextmanager
     async def rebalancing(self) -> AsyncIterator[bool]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.sql import SQL, Literal
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
@@ -36,6 +37,8 @@ from indexing.reference import ApiKey, Publisher, Reference, ReferenceImage, Rol
 
 Row = tuple[Any, ...]
 
+CONFINE = SQL("set local imagelink.publisher = {}")
+
 LISTEN_RETRY = 1.0
 """Seconds between attempts to listen again after the database was lost."""
 
@@ -43,11 +46,31 @@ FETCH_ROWS = 500
 """Rows per round trip of a large read: about 5 MB of features."""
 
 
+NOBODY = ""
+EVERY_PUBLISHER = "*"
+"""Whose rows a transaction sees, beside a publisher's id; neither is one."""
+
+
+async def confine(connection: AsyncConnection) -> None:
+    """Have row security hold for a new connection: a superuser acts as an ordinary user."""
+    if await fetch_one(connection, "is_superuser") == (True,):
+        await connection.execute(QUERIES["take_confined_role"])
+    await connection.commit()
+
+
 @asynccontextmanager
-async def transaction(pool: AsyncConnectionPool) -> AsyncIterator[AsyncConnection]:
-    """Open a transaction. Raises DatabaseUnavailable where the database does not answer."""
+async def transaction(
+    pool: AsyncConnectionPool, whose: str = NOBODY
+) -> AsyncIterator[AsyncConnection]:
+    """Open a transaction that sees the rows of one publisher, of every one, or of nobody.
+
+    Raises DatabaseUnavailable where the database does not answer.
+    """
     try:
         async with pool.connection() as connection:
+            if whose != NOBODY:
+                # Not a query: a transaction that is still to become read-only must have had none.
+                await connection.execute(CONFINE.format(Literal(whose)))
             yield connection
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable from error
@@ -61,6 +84,12 @@ async def fetch_one(connection: AsyncConnection, query: str, **parameters: objec
 async def fetch_all(connection: AsyncConnection, query: str, **parameters: object) -> list[Row]:
     """Run the named query and return all its rows."""
     return await (await connection.execute(QUERIES[query], parameters)).fetchall()
+
+
+async def fetch_count(connection: AsyncConnection, query: str, **parameters: object) -> int:
+    """Run the named query, which counts, and return its number."""
+    ((count,),) = await fetch_all(connection, query, **parameters)
+    return int(count)
 
 
 async def lock_publisher(connection: AsyncConnection, publisher: str) -> None:

@@ -33,6 +33,7 @@ async def migrate(dsn: str) -> list[str]:
         names = await _pending(connection)
         for name in names:
             await _apply(connection, name)
+        await _let_confined_role_in(connection)
     return names
 
 
@@ -69,6 +70,13 @@ async def _apply(connection: AsyncConnection, name: str) -> None:
     async with connection.transaction():
         await connection.execute(_migrations()[name])
         await connection.execute(QUERIES["insert_migration"], {"name": name})
+
+
+async def _let_confined_role_in(connection: AsyncConnection) -> None:
+    """Prepare what ``gallery_statements.confine`` needs where the user is a superuser."""
+    if await (await connection.execute(QUERIES["is_superuser"])).fetchone() == (True,):
+        await connection.execute(QUERIES["create_confined_role"])
+        await connection.execute(QUERIES["grant_to_confined_role"])
 
 
 def _migrations() -> dict[str, bytes]:

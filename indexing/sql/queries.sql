@@ -103,8 +103,8 @@ new_image as (
     from new_reference
     returning id
 )
-insert into image_features (image_id, model_version, embedding, local_features)
-select id, %(model_version)s, %(embedding)s, %(local_features)s
+insert into image_features (publisher_id, image_id, model_version, embedding, local_features)
+select %(publisher)s, id, %(model_version)s, %(embedding)s, %(local_features)s
 from new_image
 returning image_id
 
@@ -119,8 +119,8 @@ new_image as (
     insert into reference_image (id, publisher_id, reference_id, width, height, sha256)
     values (%(image_id)s, %(publisher)s, %(reference)s, %(width)s, %(height)s, %(sha256)s)
 )
-insert into image_features (image_id, model_version, embedding, local_features)
-values (%(image_id)s, %(model_version)s, %(embedding)s, %(local_features)s)
+insert into image_features (publisher_id, image_id, model_version, embedding, local_features)
+values (%(publisher)s, %(image_id)s, %(model_version)s, %(embedding)s, %(local_features)s)
 
 -- name: delete_image
 -- The image with its features, and the time of the reference's change.
@@ -414,8 +414,8 @@ with new_image as (
     )
     returning id
 )
-insert into image_features (image_id, model_version, embedding, local_features)
-select id, %(model_version)s, %(embedding)s, %(local_features)s from new_image
+insert into image_features (publisher_id, image_id, model_version, embedding, local_features)
+select %(publisher)s, id, %(model_version)s, %(embedding)s, %(local_features)s from new_image
 
 -- name: begin_snapshot
 -- All that follows in this transaction sees one moment.
@@ -562,3 +562,31 @@ select name from schema_migration
 
 -- name: insert_migration
 insert into schema_migration (name) values (%(name)s)
+
+-- name: is_superuser
+-- Whether row security does not hold for whoever is connected.
+select rolsuper or rolbypassrls from pg_roles where rolname = current_user
+
+-- name: create_confined_role
+-- Roles belong to all databases of a server: another may have made it, or be making it.
+do $$
+begin
+    create role imagelink_confined nologin;
+exception
+    when duplicate_object or unique_violation then null;
+end
+$$
+
+-- name: grant_to_confined_role
+do $$
+begin
+    execute format(
+        'grant select, insert, update, delete on all tables in schema %I to imagelink_confined',
+        current_schema()
+    );
+    execute format('grant usage on schema %I to imagelink_confined', current_schema());
+end
+$$
+
+-- name: take_confined_role
+set role imagelink_confined
