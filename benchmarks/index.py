@@ -61,14 +61,14 @@ class Scale:
 FULL = Scale(
     publishers=10_000,
     images=1_000_000,
-    image_galleries=(1000, 10_000, 100_000, 400_000),
+    image_galleries=(1000, 10_000, 100_000, 300_000),
     picture_galleries=(10, 100, 1000, 10_000),
     pgvector_queries=1000,
     cold_references=1000,
     large_references=3000,
     small_galleries=500,
     busy_seconds=30,
-    registrations=30,
+    registrations=12,
 )
 SMALL = Scale(
     publishers=1000,

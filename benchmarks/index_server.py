@@ -1,7 +1,9 @@
 """A whole server over a full database: how soon it answers, and how soon it knows what is new."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
@@ -9,7 +11,8 @@ import cv2
 import numpy as np
 from imagelink import Client, Role, ScanResult
 
-from benchmarks.artwork import draw_collection
+from benchmarks.artwork import Artwork, draw_collection
+from benchmarks.artwork.collection import KINDS, capacity
 from benchmarks.errors import BenchmarkError
 from benchmarks.index_data import LINK, Vectors, vector_segment
 from benchmarks.local_server import LocalServer
@@ -108,7 +111,7 @@ def searchable(server: LocalServer, registrations: int) -> Searchable:
         operator.create_publisher(FRESH)
         _, key = operator.create_api_key(FRESH, role=Role.PUBLISH)
     with Client(server.target, key=key, timeout=TIMEOUT_SECONDS) as client:
-        for number, art in enumerate(draw_collection("poster", 2 * registrations, seed=2)):
+        for number, art in enumerate(islice(_pictures(), 2 * registrations)):
             photo = encoded(art.picture)
             written = client.register(photo, link=LINK)
             if number % 2:
@@ -126,6 +129,11 @@ def searchable(server: LocalServer, registrations: int) -> Searchable:
         maximum_seconds=max(waits),
         missed_with_token=missed,
     )
+
+
+def _pictures() -> Iterator[Artwork]:
+    for kind in KINDS:
+        yield from draw_collection(kind, capacity(kind), seed=2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,416 @@
+"""Random operations of several publishers, crashes among them: each sees exactly its own."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+from psycopg_pool import AsyncConnectionPool
+
+from benchmarks.artwork import draw_collection
+from indexing.appearance import photo_levels
+from indexing.bundle import Bundle
+from indexing.errors import (
+    DatabaseUnavailable,
+    ImageLinkError,
+    PublisherNotFound,
+    ReferenceNotFound,
+    TooManyImages,
+)
+from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
+from indexing.gallery import GalleryStore, open_pool
+from indexing.gallery_erasures import ErasureStore
+from indexing.gallery_records import ImageFeatures, NewImage
+from indexing.keypoints import Channel
+from indexing.migrations import migrate
+from indexing.placement import WHOLE, Part
+from indexing.replica import ShardReplica
+from indexing.search import Query, SearchResult
+from indexing.shard import Shard
+from indexing.snapshot import SnapshotStore
+from tests.conftest import Postgres
+from tests.integration.references import a_reference
+
+PUBLISHERS = ("one", "two", "three")
+REFERENCES = ("r-1", "r-2", "r-3")
+PARTS = (WHOLE, Part(0, 2), Part(1, 2))
+REPLICAS = 2
+# About two of the galleries: with three publishers and their parts, some go all the time.
+MEMORY_BUDGET = 150_000
+FOLLOWED_SECONDS = 0.15
+
+publishers = st.sampled_from(PUBLISHERS)
+references = st.sampled_from(REFERENCES)
+pictures = st.integers(0, 3)
+replicas = st.integers(0, REPLICAS - 1)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A reference as scans must see it."""
+
+    link: str
+    active: bool
+    pictures: frozenset[int]
+
+
+Contents = dict[str, Shown]
+
+
+@dataclass
+class Gallery:
+    """A publisher as it is, and all that its galleries ever were."""
+
+    version: int
+    contents: Contents = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class World:
+    """What all examples share: a database, features of pictures, and questions about them."""
+
+    dsn: str
+    bundle: Bundle
+    features: tuple[ImageFeatures, ...]
+    queries: tuple[Query, ...]
+
+
+class Isolation(RuleBasedStateMachine):
+    """The store and two replicas, with a model of what each publisher registered."""
+
+    world: ClassVar[World]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp(prefix="isolation-"))
+        self.galleries: dict[str, Gallery] = {}
+        # Every state that a publisher's galleries had, by its version; also of deleted ones.
+        self.history: dict[str, dict[int, list[Contents]]] = {name: {} for name in PUBLISHERS}
+        self.links = 0
+        self.kept: list[tuple[Path, bytes]] = []
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(work)
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self._begin())
+
+    async def _begin(self) -> None:
+        self.pool = await self._opened()
+        self.store = GalleryStore(self.pool)
+        for publisher in await self.store.publisher_ids():
+            await self.store.delete_publisher(publisher)
+        self.replica_pools = [await self._opened() for _ in range(REPLICAS)]
+        self.replicas = [self._new_replica(number) for number in range(REPLICAS)]
+
+    async def _opened(self) -> AsyncConnectionPool:
+        return await open_pool(self.world.dsn, max_size=4, acquire_timeout=2.0)
+
+    def _new_replica(self, number: int) -> ShardReplica:
+        pool, bundle = self.replica_pools[number], self.world.bundle
+        return ShardReplica(
+            Shard(bundle),
+            GalleryStore(pool),
+            SnapshotStore(self.folder / str(number), bundle.version),
+            ErasureStore(pool),
+            f"replica-{number}",
+            MEMORY_BUDGET,
+        )
+
+    def teardown(self) -> None:
+        with suppress(AttributeError):
+            for pool in [self.pool, *self.replica_pools]:
+                self.run(pool.close())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    # What publishers do
+
+    @rule(publisher=publishers)
+    def create_publisher(self, publisher: str) -> None:
+        if publisher not in self.galleries:
+            made = self.run(self.store.create_publisher(publisher, publisher, 0.001))
+            self.galleries[publisher] = Gallery(made.gallery_version)
+            self._note(publisher)
+
+    @rule(publisher=publishers)
+    def delete_publisher(self, publisher: str) -> None:
+        if self.galleries.pop(publisher, None):
+            self.run(self.store.delete_publisher(publisher))
+
+    @rule(publisher=publishers, reference=references, picture=pictures)
+    def register(self, publisher: str, reference: str, picture: int) -> None:
+        if publisher in self.galleries and reference not in self.galleries[publisher].contents:
+            written = self.run(self._register(publisher, reference, picture))
+            self._wrote(publisher, written.gallery_version)
+            assert written.reference.link == self._link()
+
+    @rule(publisher=publishers, reference=references, picture=pictures)
+    def add_image(self, publisher: str, reference: str, picture: int) -> None:
+        if self._has(publisher, reference):
+            image = a_reference(f"{reference}-{picture}").image
+            new = NewImage(publisher, reference, image, self.world.features[picture])
+            with suppress(TooManyImages):
+                written = self.run(self.store.add_image(new))
+                self._change(publisher, reference, pictures={picture})
+                self._wrote(publisher, written.gallery_version)
+
+    @rule(publisher=publishers, reference=references, active=st.booleans())
+    def update(self, publisher: str, reference: str, active: bool) -> None:
+        if self._has(publisher, reference):
+            self.links += 1
+            update = self.store.update_reference(
+                publisher, reference, link=self._link(), active=active
+            )
+            written = self.run(update)
+            self._change(publisher, reference, link=self._link(), active=active)
+            self._wrote(publisher, written.gallery_version)
+
+    @rule(publisher=publishers, reference=references)
+    def delete_reference(self, publisher: str, reference: str) -> None:
+        if self._has(publisher, reference):
+            erasure = self.run(self.store.delete_reference(publisher, reference))
+            del self.galleries[publisher].contents[reference]
+            self._wrote(publisher, erasure.gallery_version)
+
+    # What goes wrong
+
+    @rule(publisher=publishers, reference=references, picture=pictures, steps=st.integers(0, 12))
+    def die_while_registering(
+        self, publisher: str, reference: str, picture: int, steps: int
+    ) -> None:
+        """It is there wholly or not at all."""
+        if publisher in self.galleries and reference not in self.galleries[publisher].contents:
+            self.run(self._die_while_registering(publisher, reference, picture, steps))
+
+    async def _die_while_registering(
+        self, publisher: str, reference: str, picture: int, steps: int
+    ) -> None:
+        before = asyncio.all_tasks()
+        asyncio.create_task(self._register(publisher, reference, picture))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        begun = asyncio.all_tasks() - before
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
+        self.store = GalleryStore(self.pool)
+        version = (await self.store.get_publisher(publisher)).gallery_version
+        try:
+            await self.store.get_reference(publisher, reference)
+        except ReferenceNotFound:
+            self.galleries[publisher].contents.pop(reference, None)
+            assert version == self.galleries[publisher].version
+        else:
+            self._wrote(publisher, version)
+
+    @rule()
+    def lose_connections(self) -> None:
+        with psycopg.connect(self.world.dsn, autocommit=True) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+
+    @rule(number=replicas)
+    def crash(self, number: int) -> None:
+        self.replicas[number] = self._new_replica(number)
+
+    @rule(number=replicas)
+    def follow(self, number: int) -> None:
+        """Changes come by themselves, and snapshots are written."""
+        self.run(self._follow(number))
+
+    async def _follow(self, number: int) -> None:
+        following = asyncio.create_task(self.replicas[number].follow())
+        await asyncio.sleep(FOLLOWED_SECONDS)
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+    @precondition(lambda self: self._snapshots())
+    @rule(data=st.data())
+    def damage_a_snapshot(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(self._snapshots()))
+        content = bytearray(path.read_bytes())
+        at = data.draw(st.integers(0, len(content) - 1))
+        if data.draw(st.booleans()):
+            content[at] ^= 0xFF
+            path.write_bytes(content)
+        else:
+            path.write_bytes(content[:at])
+
+    @precondition(lambda self: len(self._snapshots()) > 1)
+    @rule(data=st.data())
+    def swap_snapshots(self, data: st.DataObject) -> None:
+        paths = st.sampled_from(self._snapshots())
+        one, other = data.draw(paths), data.draw(paths)
+        other.write_bytes(one.read_bytes())
+
+    @precondition(lambda self: self._snapshots())
+    @rule(data=st.data())
+    def keep_a_snapshot(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(self._snapshots()))
+        self.kept.append((path, path.read_bytes()))
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def restore_a_snapshot(self, data: st.DataObject) -> None:
+        path, content = data.draw(st.sampled_from(self.kept))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    # What must hold
+
+    @rule(publisher=publishers, number=replicas, part=st.sampled_from(PARTS), picture=pictures)
+    def scan(self, publisher: str, number: int, part: Part, picture: int) -> None:
+        """It sees one state that the publisher's gallery had."""
+        answer = self._searched(publisher, number, part, picture, 0)
+        if isinstance(answer, SearchResult):
+            states = self.history[publisher][answer.gallery_version]
+            assert any(_shows(answer, state, part, picture) for state in states)
+        else:
+            assert publisher not in self.galleries
+
+    @rule(publisher=publishers, number=replicas, part=st.sampled_from(PARTS), picture=pictures)
+    def scan_with_token(self, publisher: str, number: int, part: Part, picture: int) -> None:
+        """It sees exactly what the publisher's gallery is."""
+        gallery = self.galleries.get(publisher)
+        if gallery is not None:
+            answer = self._searched(publisher, number, part, picture, gallery.version)
+            assert isinstance(answer, SearchResult), answer
+            assert answer.gallery_version == gallery.version
+            assert _shows(answer, gallery.contents, part, picture)
+
+    @rule(publisher=publishers)
+    def list_references(self, publisher: str) -> None:
+        listed = self.run(self.store.list_references(publisher, None, 100))
+        there = self.galleries[publisher].contents if publisher in self.galleries else {}
+        assert {each.id: (each.link, each.active) for each in listed} == {
+            name: (shown.link, shown.active) for name, shown in there.items()
+        }
+
+    # The model
+
+    async def _register(self, publisher: str, reference: str, picture: int) -> Any:
+        self.links += 1
+        shown = Shown(self._link(), True, frozenset({picture}))
+        self.galleries[publisher].contents[reference] = shown
+        new = a_reference(
+            reference,
+            publisher=publisher,
+            link=self._link(),
+            features=self.world.features[picture],
+        )
+        return await self.store.register(new)
+
+    def _link(self) -> str:
+        return f"https://example.com/{self.links}"
+
+    def _has(self, publisher: str, reference: str) -> bool:
+        return publisher in self.galleries and reference in self.galleries[publisher].contents
+
+    def _change(self, publisher: str, reference: str, **changes: Any) -> None:
+        old = self.galleries[publisher].contents[reference]
+        new = Shown(
+            changes.get("link", old.link),
+            changes.get("active", old.active),
+            old.pictures | changes.get("pictures", set()),
+        )
+        self.galleries[publisher].contents[reference] = new
+
+    def _wrote(self, publisher: str, version: int) -> None:
+        assert version == self.galleries[publisher].version + 1
+        self.galleries[publisher].version = version
+        self._note(publisher)
+
+    def _note(self, publisher: str) -> None:
+        gallery = self.galleries[publisher]
+        states = self.history[publisher].setdefault(gallery.version, [])
+        states.append(dict(gallery.contents))
+
+    def _searched(
+        self, publisher: str, number: int, part: Part, picture: int, version: int
+    ) -> SearchResult | ImageLinkError:
+        question = self.world.queries[picture]
+        query = Query(
+            photo=0,
+            publisher=publisher,
+            model_version=question.model_version,
+            channel=question.channel,
+            local=question.local,
+            levels=question.levels,
+            embedding=question.embedding,
+            min_gallery_version=version,
+            part=part,
+        )
+        (answer,) = self.run(self.replicas[number].search([query]))
+        if isinstance(answer, DatabaseUnavailable):
+            # A pool notices a lost connection when it uses it; the next it makes anew.
+            (answer,) = self.run(self.replicas[number].search([query]))
+        assert isinstance(answer, SearchResult | PublisherNotFound), answer
+        return answer
+
+    def _snapshots(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+
+def _shows(answer: SearchResult, contents: Contents, part: Part, picture: int) -> bool:
+    """Whether an answer is right for a gallery: all its references, and their own links."""
+    there = {name: shown for name, shown in contents.items() if shown.active and part.holds(name)}
+    found = {each.reference: each.link for each in answer.candidates}
+    return (
+        answer.references == len(there)
+        and set(answer.shortlist) == set(there)
+        and all(there[name].link == link for name, link in found.items())
+        and all(name in found for name, shown in there.items() if picture in shown.pictures)
+    )
+
+
+@pytest.fixture
+def world(postgres: Postgres, bundle: Bundle, extractor: FeatureExtractor) -> World:
+    dsn = postgres.create_database()
+    asyncio.run(migrate(dsn))
+    drawn = [art.picture for art in draw_collection("poster", 4, seed=3)]
+    features, queries = [], []
+    for picture in drawn:
+        found = extractor.reference(picture)
+        features.append(
+            ImageFeatures(
+                extractor.version, embedding_bytes(found.embedding), geometry_bytes(found)
+            )
+        )
+        local = extractor.query(picture, Channel.ORB)
+        embedding = extractor.embed([picture])
+        queries.append(
+            Query(0, "", bundle.version, Channel.ORB, local, photo_levels(picture), embedding)
+        )
+    return World(dsn, bundle, tuple(features), tuple(queries))
+
+
+def test_each_publisher_sees_exactly_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexing.replica.SNAPSHOT_SECONDS", 0.02)
+    monkeypatch.setattr("indexing.replica.SNAPSHOT_REST", 0.0)
+    Isolation.world = world
+    run_machine(
+        Isolation,
+        settings=settings(
+            max_examples=12,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
