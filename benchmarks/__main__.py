@@ -13,6 +13,7 @@ from benchmarks import candidates as listing
 from benchmarks import demo as demonstration
 from benchmarks import forecast as forecasting
 from benchmarks import index as indexes
+from benchmarks import kills as killing
 from benchmarks import recognition as recognising
 from benchmarks import stress as stressing
 from benchmarks import text as texts
@@ -231,6 +232,23 @@ def index(
     """Measure the index: memory, start, first scans, throughput, freshness; and kinds of indexes."""
     with _explained():
         indexes.run(output, bundle, small=small)
+
+
+@app.command()
+def kills(
+    output: Output,
+    victim: Annotated[
+        list[killing.Victim] | None, typer.Option(help="What to kill; everything by default.")
+    ] = None,
+    times: Annotated[int, typer.Option(min=1, help="How often to kill each.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of what is written, scanned and killed when.")] = 0,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Kill processes of a server under writes and scans, and measure what that leads to."""
+    with _explained():
+        report = killing.run(output, bundle, victim or list(killing.Victim), times, seed)
+        if report["lost"] or report["wrong"]:
+            raise typer.Exit(1)
 
 
 @contextmanager

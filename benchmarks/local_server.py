@@ -36,6 +36,17 @@ class LocalServer:
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process of a server that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def postmaster_file(self) -> Path:
+        """The file that says which process the embedded PostgreSQL is."""
+        return self._folder / "data" / "postgres" / "postmaster.pid"
+
     def start(self) -> Self:
         """Starts the server and waits until it answers.
 

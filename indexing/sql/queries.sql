@@ -2,8 +2,20 @@
 -- what it returns comes in the order of the fields of the entity it becomes.
 
 -- name: create_publisher
-insert into publisher (id, display_name, false_accept_budget)
-values (%(id)s, %(display_name)s, %(false_accept_budget)s)
+-- Its versions go on from those of a deleted publisher of the same name: an index that still
+-- has that one's gallery is behind every version of this one.
+insert into publisher (id, display_name, false_accept_budget, gallery_version)
+values (
+    %(id)s, %(display_name)s, %(false_accept_budget)s,
+    coalesce(
+        (
+            select max(gallery_version)
+            from erasure
+            where publisher_id = %(id)s and reference_id is null
+        ),
+        0
+    )
+)
 returning id, display_name, suspended, false_accept_budget, gallery_version, create_time
 
 -- name: get_publisher

@@ -299,3 +299,13 @@ class TestRequestIds:
         assert len({one.reference.id for one in written}) == 1
         assert {one.gallery_version for one in written} == {1}
         assert await store.count_references(acme) == 1
+
+
+async def test_a_publisher_created_again_goes_on_from_the_versions_of_the_deleted_one(
+    store: GalleryStore, acme: str
+) -> None:
+    last = (await store.register(a_reference("one"))).gallery_version
+    await store.delete_publisher(acme)
+    again = await store.create_publisher(acme, "Acme", 0.001)
+    assert again.gallery_version > last
+    assert (await store.register(a_reference("one"))).gallery_version == again.gallery_version + 1

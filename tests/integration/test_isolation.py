@@ -199,10 +199,10 @@ class Isolation(RuleBasedStateMachine):
         self, publisher: str, reference: str, picture: int, steps: int
     ) -> None:
         before = asyncio.all_tasks()
-        asyncio.create_task(self._register(publisher, reference, picture))
+        registration = asyncio.create_task(self._register(publisher, reference, picture))
         for _ in range(steps):
             await asyncio.sleep(0)
-        begun = asyncio.all_tasks() - before
+        begun = {registration} | (asyncio.all_tasks() - before)
         for task in begun:
             task.cancel()
         await asyncio.gather(*begun, return_exceptions=True)

@@ -363,3 +363,17 @@ async def test_without_the_database_a_snapshot_still_answers(
     (newer, other) = await second.search([gallery.query("acme", version=2), gallery.query("other")])
     assert isinstance(newer, GalleryVersionNotReached)
     assert isinstance(other, DatabaseUnavailable)
+
+
+async def test_a_token_of_a_publisher_created_again_is_not_met_by_the_gallery_of_the_deleted_one(
+    gallery: Gallery,
+) -> None:
+    for name in NAMES[:2]:
+        await gallery.register("acme", name)
+    replica = await gallery.replica()
+    assert (await found(replica, gallery.query("acme"))).references == 2
+    await gallery.store.delete_publisher("acme")
+    await gallery.store.create_publisher("acme", "Acme", 0.001)
+    version = await gallery.register("acme", NAMES[2])
+    answer = await found(replica, gallery.query("acme", NAMES[2], version))
+    assert (answer.gallery_version, answer.shortlist) == (version, (NAMES[2],))
