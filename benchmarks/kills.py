@@ -109,11 +109,13 @@ class _Publisher:
 
     def _write(self, picture: str, link: str | None, there: bool) -> int:
         if link is None:
-            return self._client.delete_reference(picture).gallery_version
+            return self._client.delete_reference(picture, publisher=self.name).gallery_version
         if there:
-            return self._client.update_reference(picture, link=link).gallery_version
-        photo = self._photos[picture]
-        return self._client.register(photo, link=link, reference_id=picture).gallery_version
+            written = self._client.update_reference(picture, link=link, publisher=self.name)
+        else:
+            photo = self._photos[picture]
+            written = self._client.register(photo, link=link, reference_id=picture)
+        return written.gallery_version
 
     def _new_link(self) -> str:
         self._links += 1
@@ -138,11 +140,12 @@ class _Publisher:
             return
         self.answered = begun
         links = {match.reference_id: match.link for match in result.matches}
-        self.gallery.saw(Seen(picture, token, result.gallery_version, links))
+        latest = self.gallery.version
+        self.gallery.saw(Seen(picture, token, result.gallery_version, latest, links))
 
     def lost(self) -> list[str]:
         """The references that are not as they were acknowledged, a sentence each."""
-        listed = {each.id: each.link for each in self._client.list_references()}
+        listed = {each.id: each.link for each in self._client.list_references(publisher=self.name)}
         return [f"{self.name}: {reference}" for reference in self.gallery.lost(listed)]
 
     def wrong(self) -> list[str]:

@@ -12,21 +12,29 @@ def gallery() -> Gallery:
 def test_an_answer_of_any_state_that_was_is_right() -> None:
     made = gallery()
     for version, links in ((0, {}), (1, {"poster": "a"}), (2, {"poster": "b"}), (3, {})):
-        made.saw(Seen("poster", 0, version, links))
+        made.saw(Seen("poster", 0, version, version - 1, links))
     assert made.wrong() == []
 
 
 def test_an_older_link_a_missed_and_a_foreign_reference_are_wrong() -> None:
     made = gallery()
     for links in ({"poster": "a"}, {}, {"poster": "c", "other": "x"}):
-        made.saw(Seen("poster", 4, 4, links))
+        made.saw(Seen("poster", 4, 4, 4, links))
     assert len(made.wrong()) == 3
+
+
+def test_an_answer_may_have_what_was_written_during_the_scan_and_nothing_later() -> None:
+    made = gallery()
+    made.saw(Seen("poster", 1, 1, 1, {"poster": "b"}))
+    assert made.wrong() == []
+    made.saw(Seen("poster", 1, 1, 1, {"poster": "c"}))
+    assert len(made.wrong()) == 1
 
 
 def test_an_answer_older_than_its_token_or_of_a_version_that_never_was_is_wrong() -> None:
     made = gallery()
-    made.saw(Seen("poster", 2, 1, {"poster": "a"}))
-    made.saw(Seen("poster", 0, 5, {"poster": "c"}))
+    made.saw(Seen("poster", 2, 1, 1, {"poster": "a"}))
+    made.saw(Seen("poster", 0, 5, 5, {"poster": "c"}))
     assert [problem.split(" to ")[0] for problem in made.wrong()] == [
         "version 1 was answered",
         "version 5 never was",
