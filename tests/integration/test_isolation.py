@@ -46,7 +46,7 @@ REFERENCES = ("r-1", "r-2", "r-3")
 PARTS = (WHOLE, Part(0, 2), Part(1, 2))
 REPLICAS = 2
 # About two of the galleries: with three publishers and their parts, some go all the time.
-MEMORY_BUDGET = 150_000
+MEMORY_BUDGET = 200_000
 FOLLOWED_SECONDS = 0.15
 
 publishers = st.sampled_from(PUBLISHERS)
@@ -114,6 +114,12 @@ class Isolation(RuleBasedStateMachine):
             await self.store.delete_publisher(publisher)
         self.replica_pools = [await self._opened() for _ in range(REPLICAS)]
         self.replicas = [self._new_replica(number) for number in range(REPLICAS)]
+        for number, publisher in enumerate(PUBLISHERS):
+            made = await self.store.create_publisher(publisher, publisher, 0.001)
+            self.galleries[publisher] = Gallery(made.gallery_version)
+            self._note(publisher)
+            written = await self._register(publisher, REFERENCES[number], number)
+            self._wrote(publisher, written.gallery_version)
 
     async def _opened(self) -> AsyncConnectionPool:
         return await open_pool(self.world.dsn, max_size=4, acquire_timeout=2.0)
@@ -228,12 +234,18 @@ class Isolation(RuleBasedStateMachine):
     def crash(self, number: int) -> None:
         self.replicas[number] = self._new_replica(number)
 
+    def _crash_reader_of(self, path: Path) -> None:
+        """Only a replica that starts reads a snapshot."""
+        self.crash(int(path.relative_to(self.folder).parts[0]))
+
     @rule(number=replicas)
     def follow(self, number: int) -> None:
         """Changes come by themselves, and snapshots are written."""
         self.run(self._follow(number))
 
     async def _follow(self, number: int) -> None:
+        with suppress(DatabaseUnavailable):
+            await self.replicas[number].warm((publisher, WHOLE) for publisher in PUBLISHERS)
         following = asyncio.create_task(self.replicas[number].follow())
         await asyncio.sleep(FOLLOWED_SECONDS)
         following.cancel()
@@ -245,6 +257,7 @@ class Isolation(RuleBasedStateMachine):
     def damage_a_snapshot(self, data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(self._snapshots()))
         content = bytearray(path.read_bytes())
+        self._crash_reader_of(path)
         at = data.draw(st.integers(0, len(content) - 1))
         if data.draw(st.booleans()):
             content[at] ^= 0xFF
@@ -258,6 +271,7 @@ class Isolation(RuleBasedStateMachine):
         paths = st.sampled_from(self._snapshots())
         one, other = data.draw(paths), data.draw(paths)
         other.write_bytes(one.read_bytes())
+        self._crash_reader_of(other)
 
     @precondition(lambda self: self._snapshots())
     @rule(data=st.data())
@@ -271,6 +285,7 @@ class Isolation(RuleBasedStateMachine):
         path, content = data.draw(st.sampled_from(self.kept))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+        self._crash_reader_of(path)
 
     # What must hold
 
@@ -407,7 +422,7 @@ def test_each_publisher_sees_exactly_its_own(world: World, monkeypatch: pytest.M
     run_machine(
         Isolation,
         settings=settings(
-            max_examples=12,
+            max_examples=8,
             stateful_step_count=30,
             deadline=None,
             derandomize=True,
