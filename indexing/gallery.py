@@ -330,8 +330,9 @@ class GalleryStore:
         """Return what an index at gallery version ``version`` lacks, as of one moment.
 
         A reference that changed many times comes once, in its present state. Version 0, or
-        one that this gallery never had, gets the complete gallery. The delta is held in
-        memory as a whole. Raises PublisherNotFound.
+        one that is still to come, gets the complete gallery; one of a deleted publisher of
+        the same name is told apart by ``create_time``. The delta is held in memory as a
+        whole. Raises PublisherNotFound.
         """
         async with self._transaction(publisher) as connection:
             await connection.execute(QUERIES["begin_snapshot"])
