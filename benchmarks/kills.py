@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import psutil
 from imagelink import Client, ImageLinkError, Role
@@ -78,6 +78,13 @@ class _Counts:
     errors: Counter[str] = field(default_factory=Counter)
 
 
+class _Answered(NamedTuple):
+    """An answered scan: when it began and when the answer came, by the monotonic clock."""
+
+    begun: float
+    ended: float
+
+
 class _Publisher:
     """One publisher: a thread that writes to its gallery, and one that scans it."""
 
@@ -85,8 +92,7 @@ class _Publisher:
         self.name = name
         self.gallery = Gallery()
         self.counts = _Counts()
-        # When the last scan that was answered began.
-        self.answered = 0.0
+        self.last_answered = _Answered(0.0, 0.0)
         self._photos = photos
         self._client = Client(server.target, key=key, timeout=TIMEOUT_SECONDS)
         self._operator = Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS)
@@ -138,7 +144,7 @@ class _Publisher:
         except ImageLinkError as error:
             self.counts.errors[_named(error)] += 1
             return
-        self.answered = begun
+        self.last_answered = _Answered(begun, time.monotonic())
         links = {match.reference_id: match.link for match in result.matches}
         latest = self.gallery.version
         self.gallery.saw(Seen(picture, token, result.gallery_version, latest, links))
@@ -244,10 +250,15 @@ def _kill(server: LocalServer, victim: Victim, publishers: Sequence[_Publisher])
     process = _find(server, victim)
     process.send_signal(signal.SIGKILL)
     killed = time.monotonic()
+    resumed: dict[str, float] = {}
     while time.monotonic() < killed + PATIENCE_SECONDS:
-        # Not one that was on its way, and might still have been answered by the old process.
-        if all(publisher.answered > killed for publisher in publishers):
-            return max(publisher.answered for publisher in publishers) - killed
+        for publisher in publishers:
+            answered = publisher.last_answered
+            # Not one that was on its way, and might still have been answered by the old process.
+            if answered.begun > killed:
+                resumed.setdefault(publisher.name, answered.ended - killed)
+        if len(resumed) == len(publishers):
+            return max(resumed.values())
         time.sleep(0.02)
     return float("inf")
 

@@ -3,18 +3,16 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from hypothesis.stateful import run_state_machine_as_test as run_machine
 from psycopg_pool import AsyncConnectionPool
 
 from benchmarks.artwork import draw_collection
@@ -31,6 +29,7 @@ from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_erasures import ErasureStore
 from indexing.gallery_records import ImageFeatures, NewImage
+from indexing.group_commit import GroupCommit
 from indexing.keypoints import Channel
 from indexing.migrations import migrate
 from indexing.placement import WHOLE, Part
@@ -43,16 +42,21 @@ from tests.integration.references import a_reference
 
 PUBLISHERS = ("one", "two", "three")
 REFERENCES = ("r-1", "r-2", "r-3")
-PARTS = (WHOLE, Part(0, 2), Part(1, 2))
+EXAMPLES = 40
+STEPS = 50
+PARTS = (WHOLE, WHOLE, Part(0, 2), Part(1, 2))
 REPLICAS = 2
 # About two of the galleries: with three publishers and their parts, some go all the time.
 MEMORY_BUDGET = 200_000
-FOLLOWED_SECONDS = 0.15
+FOLLOWED_SECONDS = 0.1
 
 publishers = st.sampled_from(PUBLISHERS)
 references = st.sampled_from(REFERENCES)
 pictures = st.integers(0, 3)
 replicas = st.integers(0, REPLICAS - 1)
+parts = st.sampled_from(PARTS)
+# One of as many things as there are just then.
+choices = st.integers(0, 11)
 
 
 @dataclass(frozen=True)
@@ -80,18 +84,16 @@ class World:
     """What all examples share: a database, features of pictures, and questions about them."""
 
     dsn: str
-    bundle: Bundle
+    shard: Shard
     features: tuple[ImageFeatures, ...]
     queries: tuple[Query, ...]
 
 
-class Isolation(RuleBasedStateMachine):
+class Run:
     """The store and two replicas, with a model of what each publisher registered."""
 
-    world: ClassVar[World]
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, world: World) -> None:
+        self.world = world
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp(prefix="isolation-"))
         self.galleries: dict[str, Gallery] = {}
@@ -99,13 +101,10 @@ class Isolation(RuleBasedStateMachine):
         self.history: dict[str, dict[int, list[Contents]]] = {name: {} for name in PUBLISHERS}
         self.links = 0
         self.kept: list[tuple[Path, bytes]] = []
+        self.run(self._begin())
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
-
-    @initialize()
-    def begin(self) -> None:
-        self.run(self._begin())
 
     async def _begin(self) -> None:
         self.pool = await self._opened()
@@ -125,47 +124,43 @@ class Isolation(RuleBasedStateMachine):
         return await open_pool(self.world.dsn, max_size=4, acquire_timeout=2.0)
 
     def _new_replica(self, number: int) -> ShardReplica:
-        pool, bundle = self.replica_pools[number], self.world.bundle
+        pool, shard = self.replica_pools[number], self.world.shard
         return ShardReplica(
-            Shard(bundle),
+            shard,
             GalleryStore(pool),
-            SnapshotStore(self.folder / str(number), bundle.version),
+            SnapshotStore(self.folder / str(number), shard.model_version),
             ErasureStore(pool),
             f"replica-{number}",
             MEMORY_BUDGET,
         )
 
-    def teardown(self) -> None:
-        with suppress(AttributeError):
-            for pool in [self.pool, *self.replica_pools]:
-                self.run(pool.close())
+    def close(self) -> None:
+        for pool in [self.pool, *self.replica_pools]:
+            self.run(pool.close())
         self.runner.close()
         shutil.rmtree(self.folder)
 
     # What publishers do
 
-    @rule(publisher=publishers)
     def create_publisher(self, publisher: str) -> None:
         if publisher not in self.galleries:
             made = self.run(self.store.create_publisher(publisher, publisher, 0.001))
             self.galleries[publisher] = Gallery(made.gallery_version)
             self._note(publisher)
 
-    @rule(publisher=publishers)
     def delete_publisher(self, publisher: str) -> None:
         if self.galleries.pop(publisher, None):
             self.run(self.store.delete_publisher(publisher))
 
-    @rule(publisher=publishers, reference=references, picture=pictures)
     def register(self, publisher: str, reference: str, picture: int) -> None:
         if publisher in self.galleries and reference not in self.galleries[publisher].contents:
             written = self.run(self._register(publisher, reference, picture))
             self._wrote(publisher, written.gallery_version)
             assert written.reference.link == self._link()
 
-    @rule(publisher=publishers, reference=references, picture=pictures)
-    def add_image(self, publisher: str, reference: str, picture: int) -> None:
-        if self._has(publisher, reference):
+    def add_image(self, which: int, picture: int) -> None:
+        if there := _chosen(self._references(), which):
+            publisher, reference = there
             image = a_reference(f"{reference}-{picture}").image
             new = NewImage(publisher, reference, image, self.world.features[picture])
             with suppress(TooManyImages):
@@ -173,9 +168,9 @@ class Isolation(RuleBasedStateMachine):
                 self._change(publisher, reference, pictures={picture})
                 self._wrote(publisher, written.gallery_version)
 
-    @rule(publisher=publishers, reference=references, active=st.booleans())
-    def update(self, publisher: str, reference: str, active: bool) -> None:
-        if self._has(publisher, reference):
+    def update(self, which: int, active: bool) -> None:
+        if there := _chosen(self._references(), which):
+            publisher, reference = there
             self.links += 1
             update = self.store.update_reference(
                 publisher, reference, link=self._link(), active=active
@@ -184,31 +179,30 @@ class Isolation(RuleBasedStateMachine):
             self._change(publisher, reference, link=self._link(), active=active)
             self._wrote(publisher, written.gallery_version)
 
-    @rule(publisher=publishers, reference=references)
-    def delete_reference(self, publisher: str, reference: str) -> None:
-        if self._has(publisher, reference):
+    def delete_reference(self, which: int) -> None:
+        if there := _chosen(self._references(), which):
+            publisher, reference = there
             erasure = self.run(self.store.delete_reference(publisher, reference))
             del self.galleries[publisher].contents[reference]
             self._wrote(publisher, erasure.gallery_version)
 
     # What goes wrong
 
-    @rule(publisher=publishers, reference=references, picture=pictures, steps=st.integers(0, 12))
     def die_while_registering(
-        self, publisher: str, reference: str, picture: int, steps: int
+        self, publisher: str, reference: str, picture: int, pauses: int
     ) -> None:
         """It is there wholly or not at all."""
         if publisher in self.galleries and reference not in self.galleries[publisher].contents:
-            self.run(self._die_while_registering(publisher, reference, picture, steps))
+            self.run(self._die_while_registering(publisher, reference, picture, pauses))
 
     async def _die_while_registering(
-        self, publisher: str, reference: str, picture: int, steps: int
+        self, publisher: str, reference: str, picture: int, pauses: int
     ) -> None:
         before = asyncio.all_tasks()
         registration = asyncio.create_task(self._register(publisher, reference, picture))
-        for _ in range(steps):
+        for _ in range(pauses):
             await asyncio.sleep(0)
-        begun = {registration} | (asyncio.all_tasks() - before)
+        begun = {registration, *_of_the_process(asyncio.all_tasks() - before)}
         for task in begun:
             task.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
@@ -222,15 +216,17 @@ class Isolation(RuleBasedStateMachine):
         else:
             self._wrote(publisher, version)
 
-    @rule()
     def lose_connections(self) -> None:
+        """All that come after are new ones."""
         with psycopg.connect(self.world.dsn, autocommit=True) as connection:
             connection.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
+        for pool in (self.pool, *self.replica_pools):
+            # Otherwise the first call of each waits a second.
+            self.run(pool.check())
 
-    @rule(number=replicas)
     def crash(self, number: int) -> None:
         self.replicas[number] = self._new_replica(number)
 
@@ -238,7 +234,6 @@ class Isolation(RuleBasedStateMachine):
         """Only a replica that starts reads a snapshot."""
         self.crash(int(path.relative_to(self.folder).parts[0]))
 
-    @rule(number=replicas)
     def follow(self, number: int) -> None:
         """Changes come by themselves, and snapshots are written."""
         self.run(self._follow(number))
@@ -252,44 +247,37 @@ class Isolation(RuleBasedStateMachine):
         with suppress(asyncio.CancelledError):
             await following
 
-    @precondition(lambda self: self._snapshots())
-    @rule(data=st.data())
-    def damage_a_snapshot(self, data: st.DataObject) -> None:
-        path = data.draw(st.sampled_from(self._snapshots()))
-        content = bytearray(path.read_bytes())
-        self._crash_reader_of(path)
-        at = data.draw(st.integers(0, len(content) - 1))
-        if data.draw(st.booleans()):
-            content[at] ^= 0xFF
+    def damage_a_snapshot(self, which: int, at: float, cut: bool) -> None:
+        path = _chosen(self._snapshots(), which)
+        if path and path.stat().st_size:
+            content = bytearray(path.read_bytes())
+            self._crash_reader_of(path)
+            place = int(at * len(content))
+            if cut:
+                path.write_bytes(content[:place])
+            else:
+                content[place] ^= 0xFF
+                path.write_bytes(content)
+
+    def swap_snapshots(self, which: int, other: int) -> None:
+        source, target = _chosen(self._snapshots(), which), _chosen(self._snapshots(), other)
+        if source and target:
+            target.write_bytes(source.read_bytes())
+            self._crash_reader_of(target)
+
+    def keep_a_snapshot(self, which: int) -> None:
+        if path := _chosen(self._snapshots(), which):
+            self.kept.append((path, path.read_bytes()))
+
+    def restore_a_snapshot(self, which: int) -> None:
+        if kept := _chosen(self.kept, which):
+            path, content = kept
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        else:
-            path.write_bytes(content[:at])
-
-    @precondition(lambda self: len(self._snapshots()) > 1)
-    @rule(data=st.data())
-    def swap_snapshots(self, data: st.DataObject) -> None:
-        paths = st.sampled_from(self._snapshots())
-        one, other = data.draw(paths), data.draw(paths)
-        other.write_bytes(one.read_bytes())
-        self._crash_reader_of(other)
-
-    @precondition(lambda self: self._snapshots())
-    @rule(data=st.data())
-    def keep_a_snapshot(self, data: st.DataObject) -> None:
-        path = data.draw(st.sampled_from(self._snapshots()))
-        self.kept.append((path, path.read_bytes()))
-
-    @precondition(lambda self: self.kept)
-    @rule(data=st.data())
-    def restore_a_snapshot(self, data: st.DataObject) -> None:
-        path, content = data.draw(st.sampled_from(self.kept))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        self._crash_reader_of(path)
+            self._crash_reader_of(path)
 
     # What must hold
 
-    @rule(publisher=publishers, number=replicas, part=st.sampled_from(PARTS), picture=pictures)
     def scan(self, publisher: str, number: int, part: Part, picture: int) -> None:
         """It sees one state that the publisher's gallery had."""
         answer = self._searched(publisher, number, part, picture, 0)
@@ -299,7 +287,6 @@ class Isolation(RuleBasedStateMachine):
         else:
             assert publisher not in self.galleries
 
-    @rule(publisher=publishers, number=replicas, part=st.sampled_from(PARTS), picture=pictures)
     def scan_with_token(self, publisher: str, number: int, part: Part, picture: int) -> None:
         """It sees exactly what the publisher's gallery is."""
         gallery = self.galleries.get(publisher)
@@ -309,7 +296,6 @@ class Isolation(RuleBasedStateMachine):
             assert answer.gallery_version == gallery.version
             assert _shows(answer, gallery.contents, part, picture)
 
-    @rule(publisher=publishers)
     def list_references(self, publisher: str) -> None:
         listed = self.run(self.store.list_references(publisher, None, 100))
         there = self.galleries[publisher].contents if publisher in self.galleries else {}
@@ -334,8 +320,12 @@ class Isolation(RuleBasedStateMachine):
     def _link(self) -> str:
         return f"https://example.com/{self.links}"
 
-    def _has(self, publisher: str, reference: str) -> bool:
-        return publisher in self.galleries and reference in self.galleries[publisher].contents
+    def _references(self) -> list[tuple[str, str]]:
+        return [
+            (name, each)
+            for name in sorted(self.galleries)
+            for each in sorted(self.galleries[name].contents)
+        ]
 
     def _change(self, publisher: str, reference: str, **changes: Any) -> None:
         old = self.galleries[publisher].contents[reference]
@@ -382,6 +372,50 @@ class Isolation(RuleBasedStateMachine):
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
 
+T = TypeVar("T")
+Step = tuple[Callable[..., None], dict[str, Any]]
+
+
+places = {"publisher": publishers, "number": replicas, "part": parts, "picture": pictures}
+new = {"publisher": publishers, "reference": references, "picture": pictures}
+# Each kind of step, what it takes, and how often it comes beside the others.
+KINDS: tuple[tuple[Callable[..., None], dict[str, st.SearchStrategy[Any]], int], ...] = (
+    (Run.create_publisher, {"publisher": publishers}, 2),
+    (Run.delete_publisher, {"publisher": publishers}, 1),
+    (Run.register, new, 5),
+    (Run.add_image, {"which": choices, "picture": pictures}, 2),
+    (Run.update, {"which": choices, "active": st.booleans()}, 3),
+    (Run.delete_reference, {"which": choices}, 2),
+    (Run.die_while_registering, new | {"pauses": st.integers(0, 12)}, 1),
+    (Run.lose_connections, {}, 1),
+    (Run.crash, {"number": replicas}, 1),
+    (Run.follow, {"number": replicas}, 3),
+    (
+        Run.damage_a_snapshot,
+        {"which": choices, "at": st.floats(0, 0.999), "cut": st.booleans()},
+        1,
+    ),
+    (Run.swap_snapshots, {"which": choices, "other": choices}, 3),
+    (Run.keep_a_snapshot, {"which": choices}, 1),
+    (Run.restore_a_snapshot, {"which": choices}, 1),
+    (Run.scan, places, 3),
+    (Run.scan_with_token, places, 6),
+    (Run.list_references, {"publisher": publishers}, 1),
+)
+steps: st.SearchStrategy[Step] = st.sampled_from(
+    [(work, arguments) for work, arguments, times in KINDS for _ in range(times)]
+).flatmap(lambda kind: st.tuples(st.just(kind[0]), st.fixed_dictionaries(kind[1])))
+
+
+def _of_the_process(tasks: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """The store's own; a pool of connections has others, with which the next process goes on."""
+    return {task for task in tasks if GroupCommit.__name__ in repr(task)}
+
+
+def _chosen(among: list[T], which: int) -> T | None:
+    return among[which % len(among)] if among else None
+
+
 def _shows(answer: SearchResult, contents: Contents, part: Part, picture: int) -> bool:
     """Whether an answer is right for a gallery: all its references, and their own links."""
     there = {name: shown for name, shown in contents.items() if shown.active and part.holds(name)}
@@ -412,20 +446,29 @@ def world(postgres: Postgres, bundle: Bundle, extractor: FeatureExtractor) -> Wo
         queries.append(
             Query(0, "", bundle.version, Channel.ORB, local, photo_levels(picture), embedding)
         )
-    return World(dsn, bundle, tuple(features), tuple(queries))
+    return World(dsn, Shard(bundle), tuple(features), tuple(queries))
 
 
-def test_each_publisher_sees_exactly_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fast_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexing.replica.SNAPSHOT_SECONDS", 0.02)
     monkeypatch.setattr("indexing.replica.SNAPSHOT_REST", 0.0)
-    Isolation.world = world
-    run_machine(
-        Isolation,
-        settings=settings(
-            max_examples=8,
-            stateful_step_count=30,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+@given(done=st.lists(steps, min_size=STEPS, max_size=STEPS))
+def test_each_publisher_sees_exactly_its_own(
+    world: World, fast_snapshots: None, done: list[Step]
+) -> None:
+    run = Run(world)
+    try:
+        for work, arguments in done:
+            work(run, **arguments)
+    finally:
+        run.close()
