@@ -74,13 +74,13 @@ SMALL = Scale(
     publishers=1000,
     images=100_000,
     image_galleries=(10_000,),
-    picture_galleries=(10, 300),
+    picture_galleries=(100,),
     pgvector_queries=200,
     cold_references=1000,
-    large_references=1000,
-    small_galleries=100,
+    large_references=300,
+    small_galleries=50,
     busy_seconds=2,
-    registrations=3,
+    registrations=2,
 )
 
 

@@ -85,7 +85,7 @@ class ShardReplica:
         A gallery that is not loaded, or behind ``min_gallery_version``, is brought up to date
         first. A version was committed before anybody could name it, so one look is enough.
         """
-        reached = await asyncio.gather(*(self._reach(query) for query in queries))
+        reached = await self._reached(queries)
         # One way into a thread and back for the whole batch: it costs as much as a small search.
         return await asyncio.to_thread(_search_together, queries, reached)
 
@@ -109,17 +109,32 @@ class ShardReplica:
 
     # Loading
 
+    async def _reached(self, queries: Sequence[Query]) -> list[GalleryIndex | ImageLinkError]:
+        """The gallery that each query asks, or why there is none."""
+        at_hand = [self._at_hand(query) for query in queries]
+        there = [gallery for gallery in at_hand if gallery is not None]
+        if len(there) == len(queries):
+            # Nearly always: as many tasks would cost as much as a small search.
+            return [*there]
+        return await asyncio.gather(*(self._reach(query) for query in queries))
+
+    def _at_hand(self, query: Query) -> GalleryIndex | None:
+        loaded = self._loaded.get((query.publisher, query.part))
+        if loaded is None or loaded.gallery.version < query.min_gallery_version:
+            return None
+        loaded.used = time.monotonic()
+        return loaded.gallery
+
     async def _reach(self, query: Query) -> GalleryIndex | ImageLinkError:
-        place, version = (query.publisher, query.part), query.min_gallery_version
         try:
-            loaded = self._loaded.get(place)
-            if loaded is None or loaded.gallery.version < version:
-                loaded = await self._load(place, version)
+            loaded = await self._load((query.publisher, query.part), query.min_gallery_version)
         except ImageLinkError as error:
             return error
         loaded.used = time.monotonic()
-        if loaded.gallery.version < version:
-            return GalleryVersionNotReached(version=loaded.gallery.version, wanted=version)
+        if loaded.gallery.version < query.min_gallery_version:
+            return GalleryVersionNotReached(
+                version=loaded.gallery.version, wanted=query.min_gallery_version
+            )
         return loaded.gallery
 
     async def _load(self, place: Place, version: int) -> _Loaded:

@@ -1,8 +1,7 @@
 """What a gallery is asked about a photo, and how the images that resemble it are verified."""
 
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,17 +93,13 @@ class Rows:
         placed = self._placed[bisect_right(self._firsts, row) - 1]
         return placed.segment, row - placed.first
 
-    def references(self, rows: Iterable[int]) -> list[str]:
-        """The ids of the references of some images, each once, in the order of the rows."""
-        together: defaultdict[int, list[int]] = defaultdict(list)
-        ordered = dict.fromkeys(rows, "")
-        for row in ordered:
-            together[bisect_right(self._firsts, row) - 1].append(row)
-        for number, found in together.items():
-            placed = self._placed[number]
-            images = np.array(found, np.int64) - placed.first
-            ordered.update(zip(found, placed.segment.ids_of(images), strict=True))
-        return list(dict.fromkeys(ordered.values()))
+    def names(self, rows: Ints) -> dict[int, str]:
+        """The ids of the references of images, int64 [n], by their rows."""
+        ordered = np.unique(rows)
+        starts = np.searchsorted(ordered, self._firsts)
+        parts = zip(self._placed, np.split(ordered, starts[1:]), strict=True)
+        names = [name for each, part in parts for name in each.segment.ids_of(part - each.first)]
+        return dict(zip(ordered.tolist(), names, strict=True))
 
 
 class Search:
@@ -116,11 +111,13 @@ class Search:
         self._similar = similar
         self._rows = rows
         self._by_votes = votes.ranking(LISTED_CANDIDATES)
+        # The rows of all that resembles the photo, the likeliest by their votes first.
+        self.listed = [row for row, _ in self._by_votes] + similar
 
-    def result(self, version: int, size: int) -> SearchResult:
-        """The answer of a gallery of this version with so many references."""
+    def result(self, version: int, size: int, names: Mapping[int, str]) -> SearchResult:
+        """The answer of a gallery of this version with so many references, of these names."""
         candidates = tuple(self._verified())
-        shortlist = self._rows.references([row for row, _ in self._by_votes] + self._similar)
+        shortlist = dict.fromkeys(names[row] for row in self.listed)
         return SearchResult(version, size, candidates, tuple(shortlist))
 
     def _verified(self) -> Iterator[Candidate]:

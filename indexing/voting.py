@@ -63,6 +63,9 @@ class Votes:
 
 def vote(distances: Floats, ids: Ints) -> Votes:
     """Counts the votes of neighbours, both [descriptors, K], nearest first; an id of -1 is none."""
+    if not ids.size:
+        none = np.zeros(0, np.int64)
+        return Votes(none, none, none, np.zeros(0, np.float32))
     query, rank = np.nonzero(ids >= 0)
     found = ids[query, rank]
     images = found >> PLACE_BITS
