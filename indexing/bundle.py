@@ -34,8 +34,8 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 class Manifest(BaseModel):
     """What a bundle says of itself.
 
-    ``calibration`` maps a channel to its regression over ``calibration_features``; ``trained_on``
-    and ``metrics`` are for people.
+    ``calibration`` maps a channel to its regression over ``calibration_features``; ``trained_on``,
+    ``metrics``, the ``parent``'s version and the ``code_commit`` are for people.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,8 +45,11 @@ class Manifest(BaseModel):
     architecture: str
     dimension: int
     input_size: int
+    spatial_transformer: bool = False
     trained_on: str
     data_fingerprint: str
+    parent: str | None = None
+    code_commit: str | None = None
     metrics: dict[str, float]
     calibration: dict[Channel, dict[str, Any]]
     calibration_features: tuple[str, ...] = FEATURES
@@ -82,7 +85,12 @@ class Bundle:
 
         manifest = self.manifest
         try:
-            network = load_network(manifest.architecture, manifest.dimension, self._weights)
+            network = load_network(
+                manifest.architecture,
+                manifest.dimension,
+                self._weights,
+                spatial_transformer=manifest.spatial_transformer,
+            )
         except (RuntimeError, ValueError) as error:
             raise BundleInvalid(path=self.version, problem=str(error)) from error
         return Embedder(network, self.version, manifest.input_size)

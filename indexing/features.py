@@ -76,12 +76,13 @@ class FeatureExtractor:
 
     def reference(self, picture: Pixels) -> ReferenceFeatures:
         """The features of a reference image. Raises ImageTooPlain where there are too few."""
-        local = {channel: self._reference_keypoints(picture, channel) for channel in Channel}
+        local = {channel: self.reference_keypoints(picture, channel) for channel in Channel}
         if max(len(features) for features in local.values()) < MIN_REFERENCE_KEYPOINTS:
             raise ImageTooPlain
         return ReferenceFeatures(self.embed([picture]), local, thumbnail(picture))
 
-    def _reference_keypoints(self, picture: Pixels, channel: Channel) -> LocalFeatures:
+    def reference_keypoints(self, picture: Pixels, channel: Channel) -> LocalFeatures:
+        """The local features of a reference image, of several sizes."""
         extract = self._local[channel].extract
         levels = REFERENCE_PYRAMID[channel]
         return joined([extract(scaled(picture, side), count) for side, count in levels])

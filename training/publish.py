@@ -1,6 +1,7 @@
 """From a training run to a model bundle: codebooks, calibration, manifest."""
 
 import json
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +21,26 @@ from indexing.bundle import (
 )
 from training.calibration import fit_calibration, run_trials
 from training.codebooks import fit_local_features
+from training.config import read_config
 from training.datasets import find_pictures, fingerprint, read_picture
+from training.runs import CONFIG, EVALUATION, METRICS, NETWORK, network_sha256
+
+
+class NotEvaluatedError(ValueError):
+    """A run is published only with an evaluation of the network that it has now."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(
+            f"{run} has no evaluation of its present network: run"
+            f" 'python -m training evaluate --run {run} --dataset DIR' first."
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
     """What to publish: a run, the pictures to fit the rest on, and what to say of them.
 
-    ``codebook_pictures`` is how many pictures the codebooks are fitted on, ``views`` how many
+    ``parent`` is the version that the new one is to follow. ``codebook_pictures`` is how many pictures the codebooks are fitted on, ``views`` how many
     views the calibration renders of pictures inside, and as many of pictures outside a gallery.
     """
 
@@ -35,6 +48,7 @@ class Publication:
     pictures: Sequence[Path]
     name: str
     trained_on: str
+    parent: str | None = None
     codebook_pictures: int = 3000
     views: int = 1500
     seed: int = 0
@@ -43,16 +57,18 @@ class Publication:
 def publish(publication: Publication, output: Path) -> str:
     """Writes the bundle into ``output`` and returns its version.
 
-    Raises DatasetError for pictures that cannot be read, OSError where the run is not complete.
+    Raises DatasetError for pictures that cannot be read, OSError where the run is not complete,
+    NotEvaluatedError where its network was not evaluated.
     """
+    figures = _evaluated(publication.run)
     paths = find_pictures(publication.pictures)
     pictures = [read_picture(path) for path in track(paths, "pictures")]
     rng = np.random.default_rng(publication.seed)
     chosen = rng.permutation(len(pictures))[: publication.codebook_pictures]
     projection, codebooks = fit_local_features([pictures[i] for i in chosen])
-    network = load_file(publication.run / "network.safetensors")
+    network = load_file(publication.run / NETWORK)
     tensors = bundle_tensors(network, projection, codebooks)
-    manifest = _manifest(publication, fingerprint(paths))
+    manifest = _manifest(publication, fingerprint(paths), figures)
     with tempfile.TemporaryDirectory() as draft:
         save_bundle(Path(draft), manifest, tensors)
         trials = run_trials(load_bundle(Path(draft)), pictures, publication.views, publication.seed)
@@ -60,20 +76,52 @@ def publish(publication: Publication, output: Path) -> str:
     return save_bundle(output, manifest.model_copy(update={"calibration": fitted}), tensors)
 
 
-def _manifest(publication: Publication, data_fingerprint: str) -> Manifest:
-    config = _json(publication.run / "config.json")
-    validation = _json(publication.run / "metrics.json")["validation"]
+def _evaluated(run: Path) -> dict[str, float]:
+    """The main figures of the evaluation of a run's network."""
+    file = run / EVALUATION
+    if not file.exists():
+        raise NotEvaluatedError(run)
+    evaluation = _json(file)
+    if evaluation["network_sha256"] != network_sha256(run):
+        raise NotEvaluatedError(run)
+    return {
+        f"{name} recall@{rank}": value
+        for name, scores in evaluation["datasets"].items()
+        for rank, value in scores["recall"].items()
+    }
+
+
+def _manifest(
+    publication: Publication, data_fingerprint: str, figures: dict[str, float]
+) -> Manifest:
+    config = read_config(publication.run / CONFIG)
+    validation = _json(publication.run / METRICS)["validation"]
     return Manifest(
         name=publication.name,
-        architecture=config["architecture"],
-        dimension=config["dimension"],
-        input_size=config["input_size"],
+        architecture=config.architecture,
+        dimension=config.dimension,
+        input_size=config.input_size,
+        spatial_transformer=config.spatial_transformer,
         trained_on=publication.trained_on,
         data_fingerprint=data_fingerprint,
-        metrics=validation[-1] if validation else {},
+        parent=publication.parent,
+        code_commit=_commit(),
+        metrics=(validation[-1] if validation else {}) | figures,
         calibration={},
         tensors_sha256="",
     )
+
+
+def _commit() -> str | None:
+    """The commit of the code, where it is in a Git repository and Git is there."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Metric learning of the global embedding on rendered views: a config in, a run folder out."""
+"""Metric learning of the global embedding: a configuration in, a run folder out."""
 
 import json
 import os
@@ -12,100 +12,58 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from pytorch_metric_learning.losses import SupConLoss
 from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
 
 from indexing.embedding import Embeddings
-from indexing.network import Embedder, EmbeddingNetwork, as_batch
-from training.datasets import (
+from indexing.network import Embedder, EmbeddingNetwork, as_batch, squashed
+from training.config import TrainingConfig
+from training.curves import plot_curves
+from training.datasets import fingerprint, read_picture
+from training.losses import loss_named, miner_named, spread
+from training.mining import read_negatives
+from training.rendering import (
+    LONG_SIDE,
     Draw,
     PairBatches,
     RenderedPairs,
-    check_pictures,
-    find_pictures,
-    fingerprint,
+    Renderer,
+    Subject,
+    numbered,
 )
+from training.runs import BOARD, CHECKPOINT, CONFIG, CURVES, METRICS, NETWORK
+from training.splits import read_subjects, split
 
-CHECKPOINT, NETWORK = "checkpoint.pt", "network.safetensors"
-CONFIG, METRICS = "config.json", "metrics.json"
 RANKS = (1, 5, 50)
 RECORD_EVERY = 10
 EMBED_AT_ONCE = 64
 
 Report = Callable[[str], None]
+# What was measured on what is held out, by names.
+Measured = dict[str, float]
+Validated = Callable[[int, Measured], None]
 
 
 class RunMismatchError(ValueError):
     """The run folder holds a run of another configuration: choose another folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """Everything a run depends on.
-
-    ``pictures`` are folders; ``held_out`` is the share of their pictures kept for validation. A
-    batch has ``pairs`` pictures of ``input_size`` pixels a side. Training ends after ``steps``, or
-    after ``minutes`` where ``steps`` is None. The learning rate rises during the share ``warm_up``
-    of the training and the views get harder during the share ``curriculum``. ``clean_share`` of
-    the pairs have a clean picture on one side.
-    """
-
-    pictures: tuple[str, ...]
-    architecture: str = "mobilenet_v3_small"
-    dimension: int = 128
-    input_size: int = 160
-    pairs: int = 96
-    minutes: float = 40.0
-    steps: int | None = None
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    temperature: float = 0.07
-    warm_up: float = 0.05
-    curriculum: float = 0.33
-    clean_share: float = 0.8
-    held_out: float = 0.06
-    checkpoint_minutes: float = 4.0
-    seed: int = 0
-    threads: int = 2
-    workers: int = 2
-
-    def recipe(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed: all but its length and its machine."""
-        how_long = {"minutes", "steps", "checkpoint_minutes", "threads", "workers"}
-        values = {name: value for name, value in asdict(self).items() if name not in how_long}
-        return values | {"pictures": list(self.pictures)}
-
-
 @dataclass(slots=True)
 class History:
     """How far a run is: steps done, seconds spent, and what was measured on the way.
 
-    Each record of ``loss`` is a mean over the steps since the last one; each of ``validation`` has
-    the recall of held-out pictures by their views.
+    Each record of ``loss`` is a mean over the steps since the last one, whose losses are in
+    ``recent``; each of ``validation`` has the recall of the held-out references by their views, and
+    by their photos where there are some.
     """
 
     step: int = 0
     seconds: float = 0.0
     loss: list[dict[str, float]] = field(default_factory=list)
     validation: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The pictures of a run, apart by reference."""
-
-    training: tuple[Path, ...]
-    held_out: tuple[Path, ...]
-
-
-def split_pictures(paths: Sequence[Path], held_out: float, seed: int) -> Split:
-    """Set a share of the pictures aside, at least one, the same ones for the same seed."""
-    order = np.random.default_rng(seed).permutation(len(paths))
-    count = max(1, round(held_out * len(paths)))
-    chosen = [paths[i] for i in order]
-    return Split(tuple(sorted(chosen[count:])), tuple(sorted(chosen[:count])))
+    recent: list[float] = field(default_factory=list)
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:
@@ -118,53 +76,78 @@ def learning_rate(config: TrainingConfig, progress: float) -> float:
 
 def hardness(config: TrainingConfig, progress: float) -> float:
     """How hard views are at a progress from 0 to 1: from 0.2 to 1 over the curriculum."""
-    return min(1.0, 0.2 + 0.8 * progress / config.curriculum)
+    return min(1.0, 0.2 + 0.8 * progress / config.curriculum) if config.curriculum else 1.0
 
 
-def recall(queries: Embeddings, gallery: Embeddings) -> dict[str, float]:
-    """The share of queries whose own row of the gallery is among the most similar 1, 5 and 50."""
+def trainable_blocks(config: TrainingConfig, blocks: int, progress: float) -> int:
+    """How many of a backbone's last blocks are trained at a progress from 0 to 1."""
+    if config.trainable_blocks is None:
+        return blocks
+    thawed = int(progress / config.unfreeze_every) if config.unfreeze_every else 0
+    return min(blocks, config.trainable_blocks + thawed)
+
+
+def recall(queries: Embeddings, gallery: Embeddings, answers: Sequence[int]) -> dict[str, float]:
+    """The share of queries whose answer, a row of the gallery, is among the nearest 1, 5 and 50."""
     similarity = queries.similarity(gallery)
-    ranks = (similarity > similarity.diagonal()[:, None]).sum(axis=1)
+    own = similarity[np.arange(len(answers)), list(answers)]
+    ranks = (similarity > own[:, None]).sum(axis=1)
     return {f"recall@{rank}": float((ranks < rank).mean()) for rank in RANKS}
 
 
 class Trainer:
-    """One run. It goes on from ``run/checkpoint.pt`` where there is one."""
+    """One run. It goes on from ``run/checkpoint.pt`` where there is one.
+
+    Raises DatasetError for data that cannot be used, RunMismatchError where the folder has another
+    run, ValueError and RuntimeError as EmbeddingNetwork.
+    """
 
     def __init__(self, config: TrainingConfig, run: Path, report: Report) -> None:
         self.config = config
         self.run = run
         self._report = report
-        paths = find_pictures(Path(folder) for folder in config.pictures)
-        check_pictures(paths)
-        self.split = split_pictures(paths, config.held_out, config.seed)
-        self._fingerprint = fingerprint(self.split.training)
+        self.split = split(read_subjects(config), config)
+        self._fingerprint = fingerprint(_files(self.split.training))
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = EmbeddingNetwork(config.architecture, config.dimension)
+        network = EmbeddingNetwork(
+            config.architecture,
+            config.dimension,
+            spatial_transformer=config.spatial_transformer,
+            weights=_weights(config.weights),
+        )
         self.network = network.to(memory_format=torch.channels_last).to(self._device)
         self._optimizer = _optimizer(self.network, config.weight_decay)
-        self._loss = SupConLoss(temperature=config.temperature)
+        self._loss = loss_named(config.loss, config.margin, config.temperature)
+        self._miner = miner_named(config.sampling, config.margin)
         self.history = History()
-        self._recent: list[float] = []
         self._restore()
         self._started = time.monotonic() - self.history.seconds
 
-    def train(self) -> History:
-        """Train to the end, with a checkpoint every few minutes and one at the end."""
+    def train(self, validated: Validated = lambda step, measured: None) -> History:
+        """Trains to the end, with a checkpoint every few minutes or steps, and one at the end.
+
+        ``validated`` is told of each validation, and may end the run by raising.
+        """
         self.run.mkdir(parents=True, exist_ok=True)
-        _write_json(self.run / CONFIG, asdict(self.config))
+        _write_json(self.run / CONFIG, self.config.values())
         batches = self._batches()
-        validate = partial(self._validate, self._held_out_pairs())
-        due = self.history.seconds + 60 * self.config.checkpoint_minutes
-        while self._progress(self.history.step) < 1:
-            self._record(self._learn(next(batches)))
-            if self.history.seconds >= due:
-                validate()
-                due = self.history.seconds + 60 * self.config.checkpoint_minutes
-        validate()
+        judge = _Judge(self.config, self.split.held_out, self.split.training)
+        saved = time.monotonic()
+        with SummaryWriter(str(self.run / BOARD), purge_step=self.history.step) as board:
+            while self._progress(self.history.step) < 1:
+                self._record(self._learn(next(batches)), board)
+                if self._is_due(saved):
+                    validated(self.history.step, self._validate(judge, board))
+                    saved = time.monotonic()
+            self._validate(judge, board)
         return self.history
+
+    def _is_due(self, saved: float) -> bool:
+        if self.config.checkpoint_steps is not None:
+            return self.history.step % self.config.checkpoint_steps == 0
+        return time.monotonic() - saved >= 60 * self.config.checkpoint_minutes
 
     def _progress(self, step: int) -> float:
         if self.config.steps is not None:
@@ -172,79 +155,97 @@ class Trainer:
         return (time.monotonic() - self._started) / (60 * self.config.minutes)
 
     def _batches(self) -> Iterator[Tensor]:
-        config = self.config
-        pairs = RenderedPairs(self.split.training, config.input_size, config.clean_share)
+        config, subjects = self.config, self.split.training
         sampler = PairBatches(
-            len(self.split.training),
+            len(subjects),
             config.pairs,
             config.seed,
             self.history.step,
             lambda step: hardness(config, self._progress(step)),
+            *numbered(read_negatives(Path(config.negatives)) if config.negatives else (), subjects),
         )
         return iter(
             DataLoader(
-                pairs,
+                _pairs(config, subjects, config.clean_share),
                 batch_sampler=sampler,
                 num_workers=config.workers,
+                # A fork of a process whose libraries have threads may hang.
+                multiprocessing_context="spawn" if config.workers else None,
                 worker_init_fn=_single_threaded,
+                # Draws carry their own seeds: the loader must not take from the network's.
+                generator=torch.Generator(),
             )
         )
 
     def _learn(self, pairs: Tensor) -> float:
         """One step on uint8 [n, 2, s, s, 3]; returns the loss."""
-        rate = learning_rate(self.config, self._progress(self.history.step))
+        progress = self._progress(self.history.step)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self.network.train()
-        vectors = self.network(as_batch(pairs.flatten(0, 1).to(self._device)))
+            group["lr"] = learning_rate(self.config, progress)
+        self._thaw(progress)
         labels = torch.arange(len(pairs), device=self._device).repeat_interleave(2)
-        loss: Tensor = self._loss(vectors, labels)
+        batch = as_batch(pairs.flatten(0, 1).to(self._device))
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16):
+            vectors = self.network(batch).float()
+        loss = self._loss(vectors, labels, self._miner(vectors, labels))
+        if self.config.spread_weight:
+            loss = loss + self.config.spread_weight * spread(vectors, labels)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         self._optimizer.step()
         return float(loss.detach())
 
-    def _record(self, loss: float) -> None:
-        """Count a step and, every few steps, note the mean loss."""
+    def _thaw(self, progress: float) -> None:
+        """Has the blocks learn that are to by now; the others keep their statistics as well."""
+        self.network.train()
+        blocks = self.network.blocks()
+        frozen = len(blocks) - trainable_blocks(self.config, len(blocks), progress)
+        for number, block in enumerate(blocks):
+            block.requires_grad_(number >= frozen).train(number >= frozen)
+
+    def _record(self, loss: float, board: SummaryWriter) -> None:
+        """Counts a step and, every few steps, notes the mean loss."""
         history = self.history
         history.step += 1
         history.seconds = time.monotonic() - self._started
-        self._recent.append(loss)
+        history.recent.append(loss)
         if history.step % RECORD_EVERY == 0:
-            mean = float(np.mean(self._recent))
+            mean = float(np.mean(history.recent))
             history.loss.append(
                 {"step": history.step, "seconds": round(history.seconds, 1), "loss": mean}
             )
-            self._recent.clear()
+            history.recent.clear()
+            board.add_scalar("loss", mean, history.step)
             self._report(f"step {history.step}  {history.seconds:.0f} s  loss {mean:.3f}")
 
-    def _held_out_pairs(self) -> Tensor:
-        """One clean picture and one view of each held-out picture: uint8 [n, 2, s, s, 3]."""
-        pairs = RenderedPairs(self.split.held_out, self.config.input_size, clean_share=1.0)
-        draws = [Draw(i, (self.config.seed, i), 1.0) for i in range(len(self.split.held_out))]
-        return torch.from_numpy(np.stack([pairs[draw] for draw in draws]))
-
-    def _validate(self, pairs: Tensor) -> None:
-        """Measure recall on held-out pairs, then write the checkpoint, network and metrics."""
-        embedder = Embedder(self.network, "in training", self.config.input_size)
-        gallery, queries = (_embed(embedder, pairs[:, side]) for side in (0, 1))
-        measured = {"step": float(self.history.step)} | recall(queries, gallery)
-        self.history.validation.append(measured)
+    def _validate(self, judge: "_Judge", board: SummaryWriter) -> Measured:
+        """Measures recall on what is held out, then writes the checkpoint, network and metrics."""
+        history = self.history
+        if history.validation and history.validation[-1]["step"] == history.step:
+            return history.validation[-1]
+        measured = judge.measure(Embedder(self.network, "in training", self.config.input_size))
+        history.validation.append({"step": float(history.step)} | measured)
+        for name, value in measured.items():
+            board.add_scalar(name, value, history.step)
         self._report("  ".join(f"{name} {value:g}" for name, value in measured.items()))
         self._save()
+        return measured
 
     def _save(self) -> None:
+        weights = self.network.state_dict()
         state = {
             "recipe": self.config.recipe(),
             "history": asdict(self.history),
-            "network": self.network.state_dict(),
+            "network": weights,
             "optimizer": self._optimizer.state_dict(),
+            "random": torch.get_rng_state(),
         }
         _replace(self.run / CHECKPOINT, partial(torch.save, state))
-        tensors = {name: values.contiguous() for name, values in state["network"].items()}
+        tensors = {name: values.contiguous() for name, values in weights.items()}
         _replace(self.run / NETWORK, lambda beside: beside.write_bytes(save(tensors)))
         _write_json(self.run / METRICS, self._metrics())
+        plot_curves(self.history.loss, self.history.validation, self.run / CURVES)
 
     def _metrics(self) -> dict[str, Any]:
         data = {
@@ -252,7 +253,9 @@ class Trainer:
             "held_out_pictures": len(self.split.held_out),
             "data_fingerprint": self._fingerprint,
         }
-        return data | asdict(self.history)
+        history = asdict(self.history)
+        del history["recent"]
+        return data | history
 
     def _restore(self) -> None:
         path = self.run / CHECKPOINT
@@ -264,6 +267,60 @@ class Trainer:
         self.history = History(**state["history"])
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"].cpu())
+
+
+class _Judge:
+    """Measures recall on held-out references: by a view of each, and by their photos.
+
+    Views are looked for among the held-out references, photos among all.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, held_out: Sequence[Subject], others: Sequence[Subject]
+    ) -> None:
+        pairs = _pairs(config, [Subject(each.reference) for each in held_out], clean_share=1.0)
+        draws = [Draw(number, (config.seed, number), 1.0) for number in range(len(held_out))]
+        self._pairs = np.stack([pairs[draw] for draw in draws])
+        self._size = config.input_size
+        photographed = [number for number, each in enumerate(held_out) if each.photos]
+        self._photos = [photo for number in photographed for photo in held_out[number].photos]
+        self._answers = [number for number in photographed for _ in held_out[number].photos]
+        self._others = [each.reference for each in others] if self._photos else []
+
+    def measure(self, embedder: Embedder) -> dict[str, float]:
+        """The shares by their names."""
+        gallery, views = (_embed(embedder, self._pairs[:, side]) for side in (0, 1))
+        measured = recall(views, gallery, range(len(self._pairs)))
+        if self._photos:
+            others = self._embed_files(embedder, self._others)
+            everything = Embeddings(
+                gallery.version, np.concatenate([gallery.vectors, others.vectors])
+            )
+            photos = self._embed_files(embedder, self._photos)
+            found = recall(photos, everything, self._answers)
+            measured |= {f"photos {name}": value for name, value in found.items()}
+        return measured
+
+    def _embed_files(self, embedder: Embedder, paths: Sequence[Path]) -> Embeddings:
+        pictures = [squashed(read_picture(path, LONG_SIDE), self._size) for path in paths]
+        return _embed(embedder, np.stack(pictures))
+
+
+def _pairs(
+    config: TrainingConfig, subjects: Sequence[Subject], clean_share: float
+) -> RenderedPairs:
+    renderer = Renderer(config.views, round(1.2 * config.input_size))
+    return RenderedPairs(subjects, config.input_size, clean_share, renderer)
+
+
+def _files(subjects: Sequence[Subject]) -> list[Path]:
+    return [path for each in subjects for path in (each.reference, *each.photos)]
+
+
+def _weights(weights: str | None) -> str | Path | None:
+    """Weights as the network takes them: a file where there is one of that name."""
+    return Path(weights) if weights and Path(weights).is_file() else weights
 
 
 def _optimizer(network: EmbeddingNetwork, weight_decay: float) -> torch.optim.AdamW:
@@ -277,9 +334,10 @@ def _optimizer(network: EmbeddingNetwork, weight_decay: float) -> torch.optim.Ad
     )
 
 
-def _embed(embedder: Embedder, pictures: Tensor) -> Embeddings:
+def _embed(embedder: Embedder, pictures: np.typing.NDArray[np.uint8]) -> Embeddings:
     parts = [
-        embedder.embed(list(part.numpy())).vectors for part in torch.split(pictures, EMBED_AT_ONCE)
+        embedder.embed(list(pictures[first : first + EMBED_AT_ONCE])).vectors
+        for first in range(0, len(pictures), EMBED_AT_ONCE)
     ]
     return Embeddings(embedder.version, np.concatenate(parts))
 
@@ -289,7 +347,7 @@ def _single_threaded(_: int) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside, then put it in place at once."""
+    """Writes a file beside, then puts it in place at once."""
     beside = path.with_suffix(".part")
     write(beside)
     os.replace(beside, path)

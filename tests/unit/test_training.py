@@ -1,4 +1,5 @@
 import json
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -10,22 +11,19 @@ from typer.testing import CliRunner
 from indexing.embedding import Embeddings
 from indexing.network import EmbeddingNetwork
 from training.__main__ import app
-from training.datasets import (
-    DatasetError,
-    PairBatches,
-    RenderedPairs,
-    find_pictures,
-    fingerprint,
-    read_dataset,
-)
+from training.config import TrainingConfig, read_config
+from training.datasets import DatasetError, find_pictures, fingerprint, read_dataset
+from training.losses import LossName, Sampling
+from training.mining import HardNegative, Verdict
+from training.rendering import PairBatches, RenderedPairs, Renderer, Subject, Views, numbered
+from training.splits import read_subjects, split
 from training.trainer import (
     RunMismatchError,
     Trainer,
-    TrainingConfig,
     hardness,
     learning_rate,
     recall,
-    split_pictures,
+    trainable_blocks,
 )
 
 
@@ -129,30 +127,112 @@ def test_batches_are_of_distinct_pictures_and_go_on_from_any_step():
     whole = batches(0, 6)
     assert whole[4:] == batches(4, 2)
     for batch in whole:
-        assert len({draw.picture for draw in batch}) == 8
+        assert len({draw.subject for draw in batch}) == 8
     assert whole[5][0].hardness == 0.5
 
 
-def test_pairs_are_rendered_the_same_from_the_same_draw(folder):
-    pairs = RenderedPairs(find_pictures([folder]), 32, clean_share=1.0)
-    draw = next(iter(PairBatches(20, 1, 0, 0, lambda _: 1.0)))[0]
+def test_a_batch_has_hard_negatives_and_never_two_pictures_of_one_thing():
+    negatives, same = {number: [number + 10] for number in range(10)}, {frozenset((0, 1))}
+    batches = PairBatches(20, 8, 3, 0, lambda _: 1.0, negatives, same)
+    for batch in (batch for batch, _ in zip(batches, range(30), strict=False)):
+        subjects = [draw.subject for draw in batch]
+        assert len(set(subjects)) == 8
+        assert not {0, 1} <= set(subjects)
+        beside = sum(each + 10 in subjects for each in subjects if each < 10)
+        assert beside >= sum(each < 10 for each in subjects) - 1
+
+
+def test_hard_negatives_are_numbered_as_the_subjects_are(tmp_path):
+    one, two, three = (tmp_path / name for name in ("1.jpg", "2.jpg", "3.jpg"))
+    judged = [HardNegative(one, two, 0.9), HardNegative(one, three, 0.8, Verdict.SAME)]
+    elsewhere = HardNegative(one, tmp_path / "other.jpg", 0.7)
+    subjects = [Subject(three), Subject(two), Subject(one)]
+    assert numbered([*judged, elsewhere], subjects) == ({2: [1]}, {frozenset((2, 0))})
+
+
+def pairs_of(folder, **changes):
+    subjects = [Subject(path) for path in find_pictures([folder])]
+    renderer = Renderer(changes.pop("views", Views.FULL), 48)
+    return RenderedPairs(subjects, 32, changes.pop("clean_share", 1.0), renderer)
+
+
+def draws(count, subjects=20):
+    return [batch[0] for batch in islice(PairBatches(subjects, 1, 0, 0, lambda _: 1.0), count)]
+
+
+@pytest.mark.parametrize("views", Views)
+def test_pairs_are_rendered_the_same_from_the_same_draw(folder, views):
+    pairs, (draw,) = pairs_of(folder, views=views), draws(1)
     assert pairs[draw].shape == (2, 32, 32, 3)
     assert np.array_equal(pairs[draw], pairs[draw])
 
 
+def test_kinds_of_views_differ(folder):
+    rendered = {
+        b"".join(pairs_of(folder, views=views)[draw].tobytes() for draw in draws(8))
+        for views in Views
+    }
+    assert len(rendered) == len(Views)
+
+
+def test_photos_are_learnt_from_where_there_are_some(folder, tmp_path):
+    reference, photo = find_pictures([folder])[0], tmp_path / "photo.png"
+    cv2.imwrite(str(photo), np.full((60, 80, 3), (250, 0, 250), np.uint8))
+    pairs = RenderedPairs([Subject(reference, (photo,))], 32, 1.0, Renderer(Views.FULL, 48))
+    seconds = [pairs[draw][1].astype(int) for draw in draws(20, subjects=1)]
+    photos = sum(bool((each[..., 1] < 60).all()) for each in seconds)
+    assert 5 <= photos <= 15
+
+
 def test_a_split_keeps_held_out_pictures_apart(folder):
-    paths = find_pictures([folder])
-    split = split_pictures(paths, 0.25, seed=1)
-    assert len(split.held_out) == 5
-    assert set(split.training) | set(split.held_out) == set(paths)
-    assert not set(split.training) & set(split.held_out)
+    plan = config(folder, held_out=0.25, seed=1)
+    subjects = read_subjects(plan)
+    parts = split(subjects, plan)
+    assert len(parts.held_out) == 5
+    assert set(parts.training) | set(parts.held_out) == set(subjects)
+    assert not set(parts.training) & set(parts.held_out)
+
+
+def test_every_reference_is_held_out_in_one_fold(folder):
+    subjects = read_subjects(config(folder))
+    folds = [split(subjects, config(folder, folds=4, fold=fold)).held_out for fold in range(4)]
+    assert sorted(each.reference for fold in folds for each in fold) == [
+        each.reference for each in subjects
+    ]
+
+
+def test_too_few_references_for_a_fold_are_refused(folder):
+    subjects = read_subjects(config(folder))
+    with pytest.raises(DatasetError, match="20 references are too few for fold 25 of 25"):
+        split(subjects, config(folder, folds=25, fold=24))
+
+
+def test_a_labelled_dataset_brings_references_with_their_photos(dataset):
+    (dataset / "pairs.csv").write_text("query,references\nqueries/2.jpg,references/a.jpg\n")
+    plan = config(dataset / "references", datasets=(str(dataset),))
+    photos = {each.reference.name: len(each.photos) for each in read_subjects(plan)}
+    assert photos == {"a.jpg": 1, "b.png": 0}
+
+
+def test_a_photo_with_two_lines_is_named(dataset):
+    table = "query,references\nqueries/2.jpg,\nqueries/2.jpg,references/a.jpg\n"
+    (dataset / "pairs.csv").write_text(table)
+    with pytest.raises(DatasetError, match=r"2\.jpg: pairs\.csv has more than one line for it"):
+        read_dataset(dataset)
+
+
+def test_a_folder_without_pictures_is_named(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="empty: no pictures in it"):
+        find_pictures([folder, tmp_path / "empty"])
 
 
 def test_recall_counts_the_own_row_among_the_most_similar():
     gallery = Embeddings("v", np.eye(60, dtype=np.float32))
     shifted = Embeddings("v", np.roll(gallery.vectors, 1, axis=0) + 0.5 * gallery.vectors)
-    assert recall(gallery, gallery) == {"recall@1": 1, "recall@5": 1, "recall@50": 1}
-    assert recall(shifted, gallery) == {"recall@1": 0, "recall@5": 1, "recall@50": 1}
+    own = range(60)
+    assert recall(gallery, gallery, own) == {"recall@1": 1, "recall@5": 1, "recall@50": 1}
+    assert recall(shifted, gallery, own) == {"recall@1": 0, "recall@5": 1, "recall@50": 1}
 
 
 def test_the_rate_rises_then_falls_and_views_get_harder(folder):
@@ -161,6 +241,25 @@ def test_the_rate_rises_then_falls_and_views_get_harder(folder):
     assert rates[1] == plan.learning_rate == max(rates)
     assert rates[3] < rates[0] < rates[2]
     assert hardness(plan, 0) < hardness(plan, 0.2) < hardness(plan, 0.5) == hardness(plan, 1) == 1
+
+
+def test_blocks_thaw_from_the_last_on(folder):
+    plan = config(folder, trainable_blocks=2, unfreeze_every=0.25)
+    assert [trainable_blocks(plan, 13, progress) for progress in (0, 0.3, 1)] == [2, 3, 6]
+    assert trainable_blocks(config(folder), 13, 0.5) == 13
+
+
+def test_frozen_blocks_keep_their_weights_and_statistics(folder, tmp_path):
+    trainer = Trainer(config(folder, steps=2, trainable_blocks=1), tmp_path, print)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.train()
+    changed = {
+        name
+        for name, value in trainer.network.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert changed
+    assert all(name.startswith(("features.12.", "head.", "pool.")) for name in changed)
 
 
 def test_training_lowers_the_loss_and_leaves_a_usable_network(folder, tmp_path):
@@ -172,7 +271,9 @@ def test_training_lowers_the_loss_and_leaves_a_usable_network(folder, tmp_path):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["training_pictures"] == 16
     assert metrics["validation"][-1]["recall@5"] == 1
-    assert json.loads((run / "config.json").read_text())["steps"] == 40
+    assert read_config(run / "config.json") == config(folder)
+    assert (run / "curves.png").stat().st_size > 1000
+    assert list((run / "tensorboard").iterdir())
 
 
 def test_a_run_is_the_same_for_the_same_seed(folder, tmp_path):
@@ -182,12 +283,34 @@ def test_a_run_is_the_same_for_the_same_seed(folder, tmp_path):
     assert first.loss[0]["loss"] == pytest.approx(second.loss[0]["loss"], rel=1e-3)
 
 
-def test_a_run_goes_on_where_it_stopped(folder, tmp_path):
+@pytest.mark.parametrize("stopped", [10, 13])
+def test_a_killed_run_goes_on_as_if_undisturbed(folder, tmp_path, stopped):
+    changes = {
+        "architecture": "efficientnet_b0",
+        "sampling": Sampling.UNIFORM,
+        "loss": LossName.TRIPLET,
+    }
+    plan = config(folder, steps=20, checkpoint_steps=stopped, **changes)
+    whole = Trainer(plan, tmp_path / "whole", print).train()
+
+    def die(step, measured):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(plan, tmp_path / "killed", print).train(die)
+    resumed = Trainer(plan, tmp_path / "killed", print)
+    assert resumed.history.step == stopped
+    assert curve(resumed.train()) == curve(whole)
+
+
+def curve(history):
+    losses = [(each["step"], pytest.approx(each["loss"], rel=1e-4)) for each in history.loss]
+    return losses, [each["step"] for each in history.validation]
+
+
+def test_a_finished_run_is_not_trained_again(folder, tmp_path):
     Trainer(config(folder, steps=10), tmp_path, print).train()
-    resumed = Trainer(config(folder, steps=20), tmp_path, print)
-    assert resumed.history.step == 10
-    assert [record["step"] for record in resumed.train().loss] == [10, 20]
-    assert Trainer(config(folder, steps=20), tmp_path, print).train().step == 20
+    assert Trainer(config(folder, steps=10), tmp_path, print).train().step == 10
 
 
 def test_a_run_of_another_configuration_is_refused(folder, tmp_path):

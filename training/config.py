@@ -1,0 +1,90 @@
+"""The configuration of a training run: everything that it depends on."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from training.losses import LossName, Sampling
+from training.rendering import Views
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """Everything a run depends on.
+
+    **Data.** ``pictures`` are folders of clean pictures, ``datasets`` folders of references with real
+    photos. ``held_out`` is the share of the references kept for validation; with ``folds``, fold
+    number ``fold`` of so many is kept instead. ``views`` says what views are rendered with, and
+    ``clean_share`` of the pairs have a clean picture on one side. ``negatives`` is a file of hard
+    negatives, of which each batch has some beside those they are like.
+
+    **Network.** ``architecture`` is torchvision's name of the backbone, ``weights`` its pretrained
+    ones (torchvision's name or a file). Only the last ``trainable_blocks`` of its blocks are trained,
+    all by default; with ``unfreeze_every`` one more is after each such share of the training.
+
+    **Learning.** A batch has ``pairs`` references of ``input_size`` pixels a side. ``margin`` is that
+    of the loss and of semi-hard ``sampling``, ``temperature`` that of InfoNCE, ``spread_weight`` that
+    of the regulariser which spreads scores. Training ends after ``steps``, or after ``minutes`` where
+    ``steps`` is None. The learning rate rises during the share ``warm_up`` of the training and views
+    get harder during the share ``curriculum``. Every ``checkpoint_steps``, or else
+    ``checkpoint_minutes``, the run is judged and saved. ``bf16`` computes in bfloat16 where it can.
+    """
+
+    pictures: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
+    held_out: float = 0.06
+    folds: int | None = None
+    fold: int = 0
+    views: Views = Views.FULL
+    clean_share: float = 0.8
+    negatives: str | None = None
+    architecture: str = "mobilenet_v3_small"
+    weights: str | None = None
+    dimension: int = 128
+    spatial_transformer: bool = False
+    trainable_blocks: int | None = None
+    unfreeze_every: float | None = None
+    loss: LossName = LossName.INFO_NCE
+    sampling: Sampling = Sampling.ALL
+    margin: float = 0.2
+    temperature: float = 0.07
+    spread_weight: float = 0.0
+    input_size: int = 160
+    pairs: int = 96
+    minutes: float = 40.0
+    steps: int | None = None
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warm_up: float = 0.05
+    curriculum: float = 0.33
+    bf16: bool = False
+    checkpoint_minutes: float = 4.0
+    checkpoint_steps: int | None = None
+    seed: int = 0
+    threads: int = 2
+    workers: int = 2
+
+    def recipe(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed: all but its length and its machine."""
+        how_long = {
+            "minutes",
+            "steps",
+            "checkpoint_minutes",
+            "checkpoint_steps",
+            "threads",
+            "workers",
+        }
+        return {name: value for name, value in self.values().items() if name not in how_long}
+
+    def values(self) -> dict[str, Any]:
+        """All of it as JSON has it."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
+
+def read_config(file: Path) -> TrainingConfig:
+    """The configuration that a run wrote. Raises OSError and pydantic's ValidationError."""
+    return TypeAdapter(TrainingConfig).validate_json(file.read_bytes())

@@ -1,0 +1,233 @@
+"""What a network is trained on: batches of two images each of one reference.
+
+One is the clean reference, or a view of it; the other a rendered view, or a real photo where the
+reference has some.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from indexing.network import squashed
+from indexing.views import View, ViewConditions, clutter, corners, render_view, retouched
+from training.datasets import Picture, read_picture
+from training.mining import HardNegative, Verdict
+
+LONG_SIDE = 256
+# Of the pairs of a reference with photos, this share has a photo in it.
+PHOTO_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A reference to learn, and the real photos of it, if there are any."""
+
+    reference: Path
+    photos: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What to render a pair from: a subject by its number, a seed, how hard the views may be."""
+
+    subject: int
+    seed: tuple[int, ...]
+    hardness: float
+
+
+class Views(StrEnum):
+    """What views are rendered with: each has all of the one before, but for the last.
+
+    ``RECTIFIED`` are full views whose picture is cut out and straightened again, as in the talk that
+    ImageLink comes from: nothing of the camera is left but what it has destroyed.
+    """
+
+    PERSPECTIVE = "perspective"
+    CLUTTER = "clutter"
+    LIGHT = "light"
+    BLUR = "blur"
+    FULL = "full"
+    RECTIFIED = "rectified"
+
+
+class Renderer:
+    """Renders views of pictures."""
+
+    def __init__(self, views: Views, long_side: int) -> None:
+        order = list(Views)
+        lights, blurs, occludes = (
+            order.index(views) >= order.index(least)
+            for least in (Views.LIGHT, Views.BLUR, Views.FULL)
+        )
+        full = ViewConditions(long_side=long_side)
+        self._conditions = replace(
+            full,
+            lighting=full.lighting if lights else 0.0,
+            blur=full.blur if blurs else 0.0,
+            noise=full.noise if blurs else 0.0,
+            jpeg_quality=full.jpeg_quality if blurs else (95, 95),
+            occlusion=full.occlusion if occludes else 0.0,
+        )
+        self._cluttered = views is not Views.PERSPECTIVE
+        self._rectified = views is Views.RECTIFIED
+
+    def view(
+        self,
+        picture: Picture,
+        others: Sequence[Picture],
+        hardness: float,
+        rng: np.random.Generator,
+    ) -> Picture:
+        """A photo of a picture with others about, RGB uint8 [h, w, 3]; ``hardness`` is 0 to 1."""
+        conditions = self._conditions.eased(hardness)
+        size = conditions.long_side, conditions.long_side * 3 // 4
+        around = others if self._cluttered else ()
+        view = render_view(picture, clutter(around, size, rng), conditions, rng)
+        return rectified(view) if self._rectified else view.photo
+
+
+def rectified(view: View) -> Picture:
+    """What a view shows of its picture, straight again: the largest part that is all in the photo."""
+    height, width = view.photo.shape[:2]
+    edges = np.linalg.norm(view.quad - np.roll(view.quad, -1, axis=0), axis=1)
+    size = max(8, int(edges[[0, 2]].max())), max(8, int(edges[[1, 3]].max()))
+    straight = cv2.getPerspectiveTransform(view.quad, corners(size))
+    flat = cv2.warpPerspective(view.photo, straight, size)
+    seen = cv2.warpPerspective(np.ones((height, width), np.uint8), straight, size)
+    top, left, bottom, right = 0, 0, size[1], size[0]
+    while bottom - top > 4 and right - left > 4 and not seen[top:bottom, left:right].all():
+        # The side along which most is missing gives way.
+        missing = {
+            "top": 1 - seen[top, left:right].mean(),
+            "bottom": 1 - seen[bottom - 1, left:right].mean(),
+            "left": 1 - seen[top:bottom, left].mean(),
+            "right": 1 - seen[top:bottom, right - 1].mean(),
+        }
+        worst = max(missing, key=lambda side: missing[side])
+        top, left = top + (worst == "top"), left + (worst == "left")
+        bottom, right = bottom - (worst == "bottom"), right - (worst == "right")
+    return np.ascontiguousarray(flat[top:bottom, left:right], np.uint8)
+
+
+class RenderedPairs(Dataset[Picture]):
+    """Two images of one subject each, uint8 [2, input_size, input_size, 3], rendered on demand.
+
+    The first is the clean reference, slightly retouched, in ``clean_share`` of the pairs and a view
+    in the others; the second is a photo or a view.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        input_size: int,
+        clean_share: float,
+        renderer: Renderer,
+    ) -> None:
+        self._subjects = subjects
+        self._input_size = input_size
+        self._clean_share = clean_share
+        self._renderer = renderer
+
+    def __getitem__(self, draw: Draw) -> Picture:
+        """Render the pair of a draw."""
+        rng = np.random.default_rng(draw.seed)
+        subject = self._subjects[draw.subject]
+        picture = read_picture(subject.reference, LONG_SIDE)
+        clean = rng.random() < self._clean_share
+        first = retouched(picture, rng) if clean else self._view(picture, draw.hardness, rng)
+        if subject.photos and rng.random() < PHOTO_SHARE:
+            photo = subject.photos[int(rng.integers(len(subject.photos)))]
+            second = retouched(read_picture(photo, LONG_SIDE), rng)
+        else:
+            second = self._view(picture, draw.hardness, rng)
+        return np.stack([squashed(image, self._input_size) for image in (first, second)])
+
+    def _view(self, picture: Picture, hardness: float, rng: np.random.Generator) -> Picture:
+        around = rng.integers(len(self._subjects), size=rng.integers(4))
+        others = [read_picture(self._subjects[int(n)].reference, LONG_SIDE) for n in around]
+        return self._renderer.view(picture, others, hardness, rng)
+
+
+class PairBatches(Sampler[list[Draw]]):
+    """Endless batches of distinct subjects, the same for the same seed and step.
+
+    ``first`` is the step to begin with, ``hardness`` maps a step to how hard its views may be.
+    ``negatives`` are the numbers of each subject's hard negatives: of a batch, half the subjects are
+    drawn, and each brings one that it has; ``same`` are pairs that must not be in one batch.
+    """
+
+    def __init__(
+        self,
+        subjects: int,
+        pairs: int,
+        seed: int,
+        first: int,
+        hardness: Callable[[int], float],
+        negatives: Mapping[int, Sequence[int]] | None = None,
+        same: Collection[frozenset[int]] = (),
+    ) -> None:
+        self._subjects = subjects
+        self._pairs = min(pairs, subjects)
+        self._seed = seed
+        self._first = first
+        self._hardness = hardness
+        self._negatives = negatives or {}
+        self._same: defaultdict[int, set[int]] = defaultdict(set)
+        for one, other in (sorted(pair) for pair in same if len(pair) > 1):
+            self._same[one].add(other)
+            self._same[other].add(one)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        step = self._first
+        while True:
+            yield self._batch(step)
+            step += 1
+
+    def _batch(self, step: int) -> list[Draw]:
+        epoch, turn = divmod(step, self._subjects // self._pairs)
+        order = np.random.default_rng((self._seed, epoch)).permutation(self._subjects)
+        own = np.roll(order, -turn * self._pairs).tolist()
+        hardness = self._hardness(step)
+        return [
+            Draw(subject, (self._seed, step, subject), hardness)
+            for subject in self._chosen(own, step)
+        ]
+
+    def _chosen(self, order: Sequence[int], step: int) -> list[int]:
+        """The first subjects of an order, each followed by a hard negative of its own."""
+        rng = np.random.default_rng((self._seed, step))
+        chosen: dict[int, None] = {}
+        for subject in order:
+            if len(chosen) == self._pairs:
+                break
+            negatives = self._negatives.get(subject, ())
+            drawn = [negatives[int(rng.integers(len(negatives)))]] if negatives else []
+            for each in (subject, *drawn):
+                if len(chosen) < self._pairs and self._same[each].isdisjoint(chosen):
+                    chosen[each] = None
+        return list(chosen)
+
+
+def numbered(
+    negatives: Iterable[HardNegative], subjects: Sequence[Subject]
+) -> tuple[dict[int, list[int]], set[frozenset[int]]]:
+    """Hard negatives by their subjects' numbers: of each subject, and the pairs of the same thing."""
+    numbers = {each.reference.resolve(): number for number, each in enumerate(subjects)}
+    different: defaultdict[int, list[int]] = defaultdict(list)
+    same = set()
+    for each in negatives:
+        pair = [numbers.get(path.resolve()) for path in (each.picture, each.negative)]
+        one, other = pair
+        if one is None or other is None:
+            continue
+        if each.verdict is Verdict.SAME:
+            same.add(frozenset((one, other)))
+        else:
+            different[one].append(other)
+    return dict(different), same
