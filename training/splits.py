@@ -23,9 +23,12 @@ class Split:
 def read_subjects(config: TrainingConfig) -> tuple[Subject, ...]:
     """The references of a run with their photos, sorted.
 
-    Raises DatasetError, naming every file that is missing or broken.
+    Raises DatasetError, naming every folder that is empty and file that is missing or broken.
     """
-    pictures = find_pictures(Path(folder) for folder in config.pictures)
+    found = {folder: find_pictures([Path(folder)]) for folder in config.pictures}
+    if empty := [f"{folder}: no pictures in it" for folder, paths in found.items() if not paths]:
+        raise DatasetError(empty)
+    pictures = sorted({path for paths in found.values() for path in paths})
     check_pictures(pictures)
     photos: defaultdict[Path, list[Path]] = defaultdict(list)
     for picture in pictures:

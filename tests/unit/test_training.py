@@ -63,7 +63,7 @@ def config(folder, **changes):
         "threads": torch.get_num_threads(),
         "workers": 0,
     }
-    return TrainingConfig(pictures=(str(folder),), **(settings | changes))
+    return TrainingConfig(**({"pictures": (str(folder),)} | settings | changes))
 
 
 def test_pictures_are_found_recursively_through_links(folder, tmp_path):
@@ -224,7 +224,7 @@ def test_a_photo_with_two_lines_is_named(dataset):
 def test_a_folder_without_pictures_is_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="empty: no pictures in it"):
-        find_pictures([folder, tmp_path / "empty"])
+        read_subjects(config(folder, pictures=(str(folder), str(tmp_path / "empty"))))
 
 
 def test_recall_counts_the_own_row_among_the_most_similar():
