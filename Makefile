@@ -12,10 +12,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format generate lock clean
+.PHONY: help install demo train-demo test lint format generate lock clean
 
 help:  ## List these commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 install: $(STAMP)  ## Put everything into .venv (8 GB; quick the second time)
 
@@ -45,6 +45,9 @@ $(STAMP): requirements.lock pyproject.toml clients/python/pyproject.toml
 
 demo: install  ## Register pictures, scan photos of them: PICTURES=dir PHOTOS=dir for your own
 	$(BIN)/python -m benchmarks demo $(if $(PICTURES),--pictures "$(PICTURES)") $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+train-demo: install  ## Train a small network in five minutes and show what it learnt
+	$(BIN)/python -m benchmarks train-demo
 
 test: lint  ## Run every check and every test
 	@echo "==> Tests"

@@ -15,8 +15,10 @@ from benchmarks import forecast as forecasting
 from benchmarks import index as indexes
 from benchmarks import kills as killing
 from benchmarks import recognition as recognising
+from benchmarks import sampling as sampling_costs
 from benchmarks import stress as stressing
 from benchmarks import text as texts
+from benchmarks import train_demo as training_demonstration
 from benchmarks.errors import BenchmarkError
 from benchmarks.filling import DEFAULT_CACHE
 from indexing.bundle import DEFAULT_BUNDLE
@@ -160,6 +162,29 @@ def demo(
             raise BenchmarkError("Give both --pictures and --photos, or neither.")
         own = (pictures, photos) if pictures and photos else None
         if not demonstration.run(own, output, bundle):
+            raise typer.Exit(1)
+
+
+@app.command()
+def sampling(
+    pictures: Annotated[Path, typer.Option(help="A folder of clean pictures.")],
+    output: Output,
+    rounds: Annotated[int, typer.Option(min=1, help="Times that each is trained.")] = 4,
+    threads: Annotated[int, typer.Option(min=1, help="Of the network.")] = 2,
+) -> None:
+    """Measure what choosing triplets costs beside taking them at random."""
+    with _explained():
+        sampling_costs.run(pictures, output, rounds, threads)
+
+
+@app.command("train-demo")
+def train_demo(
+    folder: Annotated[Path, typer.Option(help="For pictures, run and report.")] = Path("runs/demo"),
+    minutes: Annotated[float, typer.Option(min=0.01, help="How long to train.")] = 2.5,
+) -> None:
+    """Draw pictures, train a network on them, and show how it beats the untrained one."""
+    with _explained():
+        if not training_demonstration.run(folder, minutes):
             raise typer.Exit(1)
 
 

@@ -96,11 +96,13 @@ def plot(descriptions: Sequence[Description], file: Path) -> None:
             above.scatter(*sizes.pixels.T, s=10, alpha=0.5, label=sizes.of)
         above.set(title=each.name, xlabel="width", ylabel="height", xlim=(0, None), ylim=(0, None))
         above.legend()
-        values, label = each.planar, "share of the photo that a box takes"
-        if not values:
-            values, label = tuple(_expanded(each.queries_per_reference)), "photos of a reference"
-        below.hist(values, bins=20)
-        below.set(xlabel=label, ylabel="how many")
+        if each.planar:
+            below.hist(each.planar, bins=20, range=(0, 1))
+            below.set(xlabel="share of the photo that a box takes", ylabel="boxes")
+        else:
+            photos = each.queries_per_reference
+            below.bar([str(number) for number in photos], list(photos.values()))
+            below.set(xlabel="photos of a reference", ylabel="references")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
 
@@ -111,10 +113,6 @@ def _sizes(of: str, paths: Sequence[Path]) -> Sizes:
 
 def _counted(numbers: Iterable[int]) -> dict[int, int]:
     return dict(sorted(Counter(numbers).items()))
-
-
-def _expanded(counted: dict[int, int]) -> list[float]:
-    return [float(number) for number, times in counted.items() for _ in range(times)]
 
 
 def _planar(dataset: AnsweredQueries) -> tuple[float, ...]:
