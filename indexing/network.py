@@ -98,7 +98,7 @@ class EmbeddingNetwork(nn.Module):
         dimension: int = 128,
         *,
         spatial_transformer: bool = False,
-        weights: str | Path | None = None,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         self.warp = SpatialTransformer() if spatial_transformer else nn.Identity()
@@ -137,12 +137,12 @@ def load_network(
     return network.eval()
 
 
-def _backbone(architecture: str, weights: str | Path | None) -> tuple[nn.Module, int]:
+def _backbone(architecture: str, weights: str | None) -> tuple[nn.Module, int]:
     """A torchvision model without its pooling and classifier, and its number of channels."""
-    name = weights if isinstance(weights, str) else None
-    model = torchvision.models.get_model(architecture, weights=name)
-    if isinstance(weights, Path):
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    file = Path(weights) if weights and Path(weights).is_file() else None
+    model = torchvision.models.get_model(architecture, weights=None if file else weights)
+    if file:
+        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     if isinstance(model, VisionTransformer):
         return TokenFeatures(model), int(model.hidden_dim)
     if hasattr(model, "fc"):

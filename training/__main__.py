@@ -277,7 +277,9 @@ def tune(
         list[Path], typer.Option(help="References with real photos. Repeatable.")
     ] = [],  # noqa: B006
     trials: Annotated[int, typer.Option(min=1, help="In all, with those there are.")] = 30,
-    search: Annotated[str, typer.Option(help="'random' or 'tpe'.")] = "tpe",
+    search: Annotated[
+        tuning.Search, typer.Option(help="How the next trial is chosen.")
+    ] = tuning.Search.TPE,
     steps: Annotated[int, typer.Option(min=1, help="Batches of each trial.")] = 400,
     architecture: Architecture = "mobilenet_v3_small",
     weights: Weights = None,
@@ -299,7 +301,7 @@ def tune(
         workers=threads if threads > 1 else 0,
     )
     with _told():
-        study = tuning.tune(config, trials, tuning.Search(search), run, typer.echo)
+        study = tuning.tune(config, trials, search, run, typer.echo)
     table = Table(title=f"The best of {len(study.trials)} trials")
     for column in ("trial", "recall@1", "hyper-parameters"):
         table.add_column(column)

@@ -93,8 +93,7 @@ def of_run(folder: Path) -> Model:
 
 def of_backbone(architecture: str, weights: str | None, input_size: int) -> Model:
     """A backbone as it is, before any training on our part: its features, pooled."""
-    file = Path(weights) if weights and Path(weights).is_file() else weights
-    network = EmbeddingNetwork(architecture, weights=file)
+    network = EmbeddingNetwork(architecture, weights=weights)
     network.head = nn.Identity()  # type: ignore[assignment]
     return Model(Embedder(network, f"{architecture}, {weights or 'random weights'}", input_size))
 

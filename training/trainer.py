@@ -115,7 +115,7 @@ class Trainer:
             config.architecture,
             config.dimension,
             spatial_transformer=config.spatial_transformer,
-            weights=_weights(config.weights),
+            weights=config.weights,
         )
         self.network = network.to(memory_format=torch.channels_last).to(self._device)
         self._optimizer = _optimizer(self.network, config.weight_decay)
@@ -316,11 +316,6 @@ def _pairs(
 
 def _files(subjects: Sequence[Subject]) -> list[Path]:
     return [path for each in subjects for path in (each.reference, *each.photos)]
-
-
-def _weights(weights: str | None) -> str | Path | None:
-    """Weights as the network takes them: a file where there is one of that name."""
-    return Path(weights) if weights and Path(weights).is_file() else weights
 
 
 def _optimizer(network: EmbeddingNetwork, weight_decay: float) -> torch.optim.AdamW:

@@ -53,11 +53,11 @@ def test_a_spatial_transformer_begins_by_changing_nothing():
 def test_pretrained_weights_come_from_a_file(tmp_path):
     model = get_model("resnet18", weights=None)
     torch.save(model.state_dict(), tmp_path / "resnet18.pth")
-    network = EmbeddingNetwork("resnet18", 8, weights=tmp_path / "resnet18.pth")
+    network = EmbeddingNetwork("resnet18", 8, weights=str(tmp_path / "resnet18.pth"))
     assert torch.equal(network.features[0].weight, model.conv1.weight)
 
 
 def test_weights_of_another_backbone_are_refused(tmp_path):
     torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "weights.pth")
     with pytest.raises(RuntimeError, match="state_dict"):
-        EmbeddingNetwork("vgg11", 8, weights=tmp_path / "weights.pth")
+        EmbeddingNetwork("vgg11", 8, weights=str(tmp_path / "weights.pth"))
