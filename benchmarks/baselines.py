@@ -26,7 +26,7 @@ from benchmarks.galleries import LocalGallery, side_by_side
 from benchmarks.json_file import write_json
 from benchmarks.metrics import SHORTLIST_SIZES, Answer
 from benchmarks.plots import RankCurve, plot_ranks
-from benchmarks.queries import SEED, apart_from, own_references, read_queries, sampled
+from benchmarks.queries import SEED, apart_from, read_queries, sampled
 from benchmarks.tables import print_gallery
 from indexing.bundle import Bundle, load_bundle
 from indexing.descriptor_index import DescriptorIndex, descriptor_ids
@@ -36,7 +36,7 @@ from indexing.keypoints import Channel, LocalFeatures
 from indexing.network import Embedder
 from indexing.recognition import WORKING_SIDE
 from indexing.voting import vote
-from training.datasets import Pair, find_pictures, read_picture
+from training.datasets import Pair, find_pictures, own_references, read_picture
 
 # Those of the talk's slide.
 TOP_K = (4, 10, 11, 55, 221)

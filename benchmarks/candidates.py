@@ -36,7 +36,7 @@ from benchmarks.filling import filled, find_sources
 from benchmarks.galleries import side_by_side
 from benchmarks.json_file import write_json
 from benchmarks.metrics import SHORTLIST_SIZES
-from benchmarks.queries import own_references, read_queries, sampled
+from benchmarks.queries import read_queries, sampled
 from benchmarks.threads import use_one_thread
 from indexing.bundle import Bundle, load_bundle
 from indexing.errors import ImageTooPlain
@@ -46,7 +46,7 @@ from indexing.keypoints import Channel
 from indexing.recognition import WORKING_SIDE
 from indexing.segment import IndexedReference
 from indexing.views import ViewConditions, clutter, render_view
-from training.datasets import AnsweredQueries, read_picture
+from training.datasets import AnsweredQueries, own_references, read_picture
 
 SEED = 1
 VIEWS = "rendered views"

@@ -1,7 +1,7 @@
 """What benchmarks ask: datasets of photos with answers, and the pictures that surround them."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,13 +30,6 @@ def read_queries(folders: Sequence[Path]) -> dict[str, AnsweredQueries]:
         with console.status(f"Reading {name} …"):
             queries[name] = read_dataset(folder)
     return queries
-
-
-def own_references(queries: Mapping[str, AnsweredQueries]) -> list[Path]:
-    """The references of all datasets, with those that only ``pairs.csv`` names."""
-    listed = (path for each in queries.values() for path in each.references)
-    named = (path for each in queries.values() for pair in each.pairs for path in pair.references)
-    return list(dict.fromkeys([*listed, *named]))
 
 
 def apart_from(pictures: Iterable[Path], excluded: Collection[Path]) -> list[Path]:

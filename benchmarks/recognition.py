@@ -16,12 +16,12 @@ from benchmarks.filling import DEFAULT_CACHE, filled
 from benchmarks.galleries import Gallery, LocalGallery, remote_gallery
 from benchmarks.json_file import write_json
 from benchmarks.metrics import Answer, Covered, Outcome
-from benchmarks.queries import apart_from, own_references, read_queries
+from benchmarks.queries import apart_from, read_queries
 from benchmarks.reliability import plot_reliability
 from benchmarks.rendered import Viewed, fair_strangers, held_out, scan_strangers, scan_views
 from benchmarks.report import Results, reported
 from indexing.bundle import load_bundle
-from training.datasets import AnsweredQueries, find_pictures
+from training.datasets import AnsweredQueries, find_pictures, own_references
 
 HELD_OUT_SHARE = 0.1
 RELIABILITY_PLOT = "reliability.png"

@@ -61,8 +61,7 @@ def _steps(pictures: Path, kind: Sampling, threads: int) -> list[float]:
     )
     with tempfile.TemporaryDirectory() as folder:
         seconds = [each["seconds"] for each in Trainer(config, Path(folder), _quiet).train().loss]
-    pairs = pairwise(seconds)
-    return [(after - before) / RECORD_EVERY for before, after in pairs]
+    return [(after - before) / RECORD_EVERY for before, after in pairwise(seconds)]
 
 
 def _quiet(_: str) -> None:

@@ -25,11 +25,11 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.galleries import LocalGallery
 from benchmarks.json_file import write_json
 from benchmarks.metrics import Answer
-from benchmarks.queries import apart_from, own_references, read_queries
+from benchmarks.queries import apart_from, read_queries
 from indexing.bundle import load_bundle
 from indexing.image import Pixels
 from indexing.recognition import WORKING_SIDE
-from training.datasets import Pair, find_pictures, read_picture
+from training.datasets import Pair, find_pictures, own_references, read_picture
 
 SEED = 2024
 RANKS = (1, 5)

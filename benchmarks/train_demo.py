@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.progress import track
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from benchmarks.artwork import draw_collection
 from benchmarks.artwork.collection import KINDS, Artwork, capacity
+from benchmarks.index_server import encoded
 from indexing.image import Pixels
 from indexing.views import ViewConditions, clutter, render_view
 from training.evaluation import Evaluation
@@ -99,7 +99,7 @@ def _drawn(seed: int) -> list[Artwork]:
 
 def _save(picture: Pixels, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(file), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    file.write_bytes(encoded(picture))
 
 
 def _network() -> Sequence[object]:

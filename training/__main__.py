@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.error import URLError
 
 import typer
@@ -45,6 +45,9 @@ RunFolder = Annotated[Path, typer.Option(help="The run's folder; a run in it is 
 BundleFolder = Annotated[Path, typer.Option(help="A model bundle.")]
 
 # The options of a training, for every command that trains.
+Photographed = Annotated[
+    list[Path], typer.Option(help="References with real photos to train on. Repeatable.")
+]
 Minutes = Annotated[float, typer.Option(min=0, help="How long to train.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Batches to train, instead of minutes.")]
 Architecture = Annotated[str, typer.Option(help="torchvision's name of the backbone.")]
@@ -134,9 +137,7 @@ def baseline(
 def train(
     pictures: Pictures,
     run: RunFolder,
-    dataset: Annotated[
-        list[Path], typer.Option(help="References with real photos to train on. Repeatable.")
-    ] = [],  # noqa: B006
+    dataset: Photographed = [],  # noqa: B006
     minutes: Minutes = 40.0,
     steps: Steps = None,
     architecture: Architecture = "mobilenet_v3_small",
@@ -171,9 +172,10 @@ def train(
     threads: Threads = CORES,
 ) -> None:
     """Train the embedding network on views of pictures, and on photos where there are some."""
-    config = TrainingConfig(
-        pictures=_names(pictures),
-        datasets=_names(dataset),
+    config = _config(
+        pictures,
+        dataset,
+        threads,
         held_out=held_out,
         views=views,
         negatives=str(negatives) if negatives else None,
@@ -195,8 +197,6 @@ def train(
         bf16=bf16,
         checkpoint_steps=checkpoint_steps,
         seed=seed,
-        threads=threads,
-        workers=threads if threads > 1 else 0,
     )
     with _told():
         Trainer(config, run, typer.echo).train()
@@ -217,8 +217,8 @@ def mine(
     with _told():
         model = evaluation.of_run(run) if run else evaluation.of_bundle(bundle)
         own = find_pictures(pictures)
-        others = [path for path in (find_pictures(extra) if extra else ()) if path not in set(own)]
-        pool = embed_pool(model.embedder, [*own, *others])
+        everything = dict.fromkeys([*own, *find_pictures(extra)])
+        pool = embed_pool(model.embedder, list(everything))
         judged = read_negatives(output) if output.exists() else []
         negatives = mined(pool, len(own), each, judged)
         write_negatives(negatives, output)
@@ -230,9 +230,7 @@ def mine(
 def cross_validate_command(
     pictures: Pictures,
     run: RunFolder,
-    dataset: Annotated[
-        list[Path], typer.Option(help="References with real photos. Repeatable.")
-    ] = [],  # noqa: B006
+    dataset: Photographed = [],  # noqa: B006
     folds: Annotated[int, typer.Option(min=2, help="Split by reference.")] = 4,
     minutes: Minutes = 40.0,
     steps: Steps = None,
@@ -244,9 +242,10 @@ def cross_validate_command(
     threads: Threads = CORES,
 ) -> None:
     """Train on all folds but one, each in turn, and say how far the figures spread."""
-    config = TrainingConfig(
-        pictures=_names(pictures),
-        datasets=_names(dataset),
+    config = _config(
+        pictures,
+        dataset,
+        threads,
         architecture=architecture,
         weights=weights,
         input_size=input_size,
@@ -254,8 +253,6 @@ def cross_validate_command(
         minutes=minutes,
         steps=steps,
         seed=seed,
-        threads=threads,
-        workers=threads if threads > 1 else 0,
     )
     with _told():
         spreads = cross_validate(config, folds, run, typer.echo)
@@ -273,9 +270,7 @@ def cross_validate_command(
 def tune(
     pictures: Pictures,
     run: Annotated[Path, typer.Option(help="For the study and its trials; resumed if there.")],
-    dataset: Annotated[
-        list[Path], typer.Option(help="References with real photos. Repeatable.")
-    ] = [],  # noqa: B006
+    dataset: Photographed = [],  # noqa: B006
     trials: Annotated[int, typer.Option(min=1, help="In all, with those there are.")] = 30,
     search: Annotated[
         tuning.Search, typer.Option(help="How the next trial is chosen.")
@@ -288,17 +283,16 @@ def tune(
     threads: Threads = CORES,
 ) -> None:
     """Search for hyper-parameters: batch size, margin, blocks trained, learning rate, loss, …"""
-    config = TrainingConfig(
-        pictures=_names(pictures),
-        datasets=_names(dataset),
+    config = _config(
+        pictures,
+        dataset,
+        threads,
         architecture=architecture,
         weights=weights,
         input_size=input_size,
         steps=steps,
         checkpoint_steps=max(1, steps // 4),
         seed=seed,
-        threads=threads,
-        workers=threads if threads > 1 else 0,
     )
     with _told():
         study = tuning.tune(config, trials, search, run, typer.echo)
@@ -378,8 +372,16 @@ def _evaluate(
     return figures
 
 
-def _names(folders: list[Path]) -> tuple[str, ...]:
-    return tuple(str(folder) for folder in folders)
+def _config(
+    pictures: list[Path], datasets: list[Path], threads: int, **options: Any
+) -> TrainingConfig:
+    return TrainingConfig(
+        pictures=tuple(str(folder) for folder in pictures),
+        datasets=tuple(str(folder) for folder in datasets),
+        threads=threads,
+        workers=threads if threads > 1 else 0,
+        **options,
+    )
 
 
 def _write(file: Path, values: object) -> None:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,3 +127,10 @@ def _pair(root: Path, row: dict[str, str]) -> Pair:
     return Pair(
         root / row["query"], tuple(root / name for name in (row["references"] or "").split())
     )
+
+
+def own_references(queries: Mapping[str, AnsweredQueries]) -> list[Path]:
+    """The references of all datasets, with those that only ``pairs.csv`` names."""
+    listed = (path for each in queries.values() for path in each.references)
+    named = (path for each in queries.values() for pair in each.pairs for path in pair.references)
+    return list(dict.fromkeys([*listed, *named]))

@@ -29,7 +29,13 @@ from indexing.keypoints import Channel, LocalFeatures
 from indexing.network import Embedder, EmbeddingNetwork, load_network
 from indexing.voting import vote
 from training.config import read_config
-from training.datasets import AnsweredQueries, find_pictures, read_dataset, read_picture
+from training.datasets import (
+    AnsweredQueries,
+    find_pictures,
+    own_references,
+    read_dataset,
+    read_picture,
+)
 from training.ranking import RANKS, Floats, Ranking, micro_ap, recall_at, recall_at_precision
 from training.runs import CONFIG, NETWORK
 
@@ -118,10 +124,9 @@ class Gallery:
     features: Features
     votes: dict[Channel, DescriptorIndex] = field(default_factory=dict)
 
-    def numbers(self, paths: Sequence[Path]) -> tuple[int, ...]:
-        """The numbers of pictures that are here."""
-        known = {path.resolve(): number for number, path in enumerate(self.paths)}
-        return tuple(known[path.resolve()] for path in paths)
+    def numbers(self) -> dict[Path, int]:
+        """The numbers of the pictures by their resolved paths."""
+        return {path.resolve(): number for number, path in enumerate(self.paths)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +157,8 @@ def gallery_of(
     datasets: Mapping[str, AnsweredQueries], distractors: Sequence[Path]
 ) -> tuple[Path, ...]:
     """The references of the datasets and the distractors, each file once."""
-    own = [path for each in datasets.values() for path in each.references]
-    named = [path for each in datasets.values() for pair in each.pairs for path in pair.references]
-    others = find_pictures(distractors) if distractors else ()
-    return tuple({path.resolve(): path for path in (*own, *named, *others)}.values())
+    pictures = (*own_references(datasets), *find_pictures(distractors))
+    return tuple({path.resolve(): path for path in pictures}.values())
 
 
 def evaluate(
@@ -205,25 +208,26 @@ class _Looked:
 
 
 # What a process looks at pictures with.
-_here: list[tuple[Model, bool]] = []
+_here: list[tuple[Embedder, FeatureExtractor | None, bool]] = []
 
 
 def _enter_process(source: Source, as_references: bool) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    _here[:] = [(source(), as_references)]
+    model = source()
+    extractor = FeatureExtractor(model.bundle) if model.bundle else None
+    _here[:] = [(model.embedder, extractor, as_references)]
 
 
 def _look(path: Path) -> _Looked:
     picture = read_picture(path)
-    model, as_reference = _here[0]
+    embedder, extractor, as_reference = _here[0]
     start = time.perf_counter()
-    embedding = model.embedder.embed([picture]).vectors
+    embedding = embedder.embed([picture]).vectors
     seconds = {"embedding": time.perf_counter() - start}
-    if model.bundle is None:
+    if extractor is None:
         return _Looked(embedding, {}, seconds)
     local = {}
-    extractor = FeatureExtractor(model.bundle)
     for channel in Channel:
         start = time.perf_counter()
         keypoints = extractor.reference_keypoints if as_reference else extractor.query
@@ -244,7 +248,8 @@ def _index(bundle: Bundle, channel: Channel, local: Sequence[LocalFeatures]) -> 
 
 
 def _judge(gallery: Gallery, dataset: AnsweredQueries, photos: Features) -> Judged:
-    answers = [gallery.numbers(pair.references) for pair in dataset.pairs]
+    numbers = gallery.numbers()
+    answers = [tuple(numbers[path.resolve()] for path in pair.references) for pair in dataset.pairs]
     by_votes = {
         channel: tuple(
             _by_votes(index, local, own)

@@ -1,7 +1,6 @@
 """An evaluation as a page to look at: tables, curves, a map of the embeddings, and the failures."""
 
 import base64
-import html
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -90,8 +89,11 @@ def _map(outcome: Outcome) -> bytes:
     return _png(figure)
 
 
-def _sheets(judged: Judged, gallery: Gallery) -> Iterator[str]:
-    """The photos whose answer is not first, the worst first: what was asked, wanted and found."""
+def _sheets(judged: Judged, gallery: Gallery) -> Iterator[tuple[str, str]]:
+    """The photos whose answer is not first, the worst first: a title, and a picture to inline.
+
+    It shows what was asked, wanted and found.
+    """
     missed = [
         (ranking, pair.query)
         for pair, ranking in zip(judged.dataset.pairs, judged.by_embedding, strict=True)
@@ -105,8 +107,8 @@ def _sheets(judged: Judged, gallery: Gallery) -> Iterator[str]:
         ]
         sheet = np.hstack([_tile(query, ASKED), answer, *found])
         _, content = cv2.imencode(".jpg", sheet[:, :, ::-1])
-        title = html.escape(f"{query.name}: its answer has rank {_rank(ranking)}")
-        yield f'<p>{title}</p><img src="{_inline(content.tobytes(), "jpeg")}">'
+        title = f"{query.name}: its answer has rank {_rank(ranking)}"
+        yield title, _inline(content.tobytes(), "jpeg")
 
 
 def _rank(ranking: Ranking) -> int:
