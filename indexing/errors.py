@@ -178,6 +178,36 @@ class Overloaded(ImageLinkError):
 class BundleInvalid(ImageLinkError):
     """The model bundle at {path} cannot be used: {problem}"""
 
+    field = "chunk"
+
+
+class ModelNotFound(ImageLinkError):
+    """There is no model version '{model}': list the models to see which are registered."""
+
+
+class ModelInUse(ImageLinkError):
+    """Model version '{model}' cannot be deleted: {problem}"""
+
+
+class ModelUnavailable(ImageLinkError):
+    """Model version '{model}' cannot serve now: try again in a moment."""
+
+
+class RolloutNotFound(ImageLinkError):
+    """There is no rollout '{rollout}': list the rollouts to see which there are."""
+
+
+class RolloutUnderWay(ImageLinkError):
+    """Rollout '{rollout}' of model version '{model}' is under way: end it first."""
+
+
+class RolloutStateInvalid(ImageLinkError):
+    """Rollout '{rollout}' is {state}: {problem}"""
+
+
+class GateFailed(ImageLinkError):
+    """The new version is not good enough: {problems} Preview the rollout to see what would change, or force it."""
+
 
 class DataDirInUse(ImageLinkError):
     """Another server runs on the data in {path}: stop it, or give this one its own data_dir."""

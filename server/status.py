@@ -47,6 +47,14 @@ STATUSES: dict[type[errors.ImageLinkError], tuple[grpc.StatusCode, str]] = {
     errors.GalleryVersionNotReached: (_C.DEADLINE_EXCEEDED, "GALLERY_VERSION_NOT_REACHED"),
     errors.DatabaseUnavailable: (_C.UNAVAILABLE, "DATABASE_UNAVAILABLE"),
     errors.ShardUnavailable: (_C.UNAVAILABLE, "SHARD_UNAVAILABLE"),
+    errors.BundleInvalid: (_C.INVALID_ARGUMENT, "BUNDLE_INVALID"),
+    errors.ModelNotFound: (_C.NOT_FOUND, "MODEL_NOT_FOUND"),
+    errors.ModelInUse: (_C.FAILED_PRECONDITION, "MODEL_IN_USE"),
+    errors.ModelUnavailable: (_C.UNAVAILABLE, "MODEL_UNAVAILABLE"),
+    errors.RolloutNotFound: (_C.NOT_FOUND, "ROLLOUT_NOT_FOUND"),
+    errors.RolloutUnderWay: (_C.FAILED_PRECONDITION, "ROLLOUT_UNDER_WAY"),
+    errors.RolloutStateInvalid: (_C.FAILED_PRECONDITION, "ROLLOUT_STATE_INVALID"),
+    errors.GateFailed: (_C.FAILED_PRECONDITION, "GATE_FAILED"),
     errors.Overloaded: (_C.RESOURCE_EXHAUSTED, "OVERLOADED"),
 }
 INTERNAL = (_C.INTERNAL, "INTERNAL")

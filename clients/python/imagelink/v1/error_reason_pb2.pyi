@@ -102,6 +102,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. A shard that publishers are pinned to cannot be drained."""
     ERROR_REASON_SHARD_UNAVAILABLE: _ErrorReason.ValueType  # 34
     """UNAVAILABLE. The shard does not answer; retry as `RetryInfo` says."""
+    ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 35
+    """NOT_FOUND. There is no such model version."""
+    ERROR_REASON_BUNDLE_INVALID: _ErrorReason.ValueType  # 36
+    """INVALID_ARGUMENT. The model bundle is damaged, of another format, or does
+    not compute what it says.
+    """
+    ERROR_REASON_MODEL_IN_USE: _ErrorReason.ValueType  # 37
+    """FAILED_PRECONDITION. The model version serves publishers, or a rollout uses
+    it.
+    """
+    ERROR_REASON_ROLLOUT_NOT_FOUND: _ErrorReason.ValueType  # 38
+    """NOT_FOUND. There is no such rollout."""
+    ERROR_REASON_ROLLOUT_UNDER_WAY: _ErrorReason.ValueType  # 39
+    """FAILED_PRECONDITION. A rollout is under way, and there is one at a time."""
+    ERROR_REASON_ROLLOUT_STATE_INVALID: _ErrorReason.ValueType  # 40
+    """FAILED_PRECONDITION. The rollout's state does not allow it."""
+    ERROR_REASON_GATE_FAILED: _ErrorReason.ValueType  # 41
+    """FAILED_PRECONDITION. The comparison of the versions failed."""
+    ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 42
+    """UNAVAILABLE. The model version cannot serve now; retry as `RetryInfo` says."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error status of this API carries a
@@ -190,4 +210,24 @@ ERROR_REASON_SHARD_HAS_PINS: ErrorReason.ValueType  # 33
 """FAILED_PRECONDITION. A shard that publishers are pinned to cannot be drained."""
 ERROR_REASON_SHARD_UNAVAILABLE: ErrorReason.ValueType  # 34
 """UNAVAILABLE. The shard does not answer; retry as `RetryInfo` says."""
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 35
+"""NOT_FOUND. There is no such model version."""
+ERROR_REASON_BUNDLE_INVALID: ErrorReason.ValueType  # 36
+"""INVALID_ARGUMENT. The model bundle is damaged, of another format, or does
+not compute what it says.
+"""
+ERROR_REASON_MODEL_IN_USE: ErrorReason.ValueType  # 37
+"""FAILED_PRECONDITION. The model version serves publishers, or a rollout uses
+it.
+"""
+ERROR_REASON_ROLLOUT_NOT_FOUND: ErrorReason.ValueType  # 38
+"""NOT_FOUND. There is no such rollout."""
+ERROR_REASON_ROLLOUT_UNDER_WAY: ErrorReason.ValueType  # 39
+"""FAILED_PRECONDITION. A rollout is under way, and there is one at a time."""
+ERROR_REASON_ROLLOUT_STATE_INVALID: ErrorReason.ValueType  # 40
+"""FAILED_PRECONDITION. The rollout's state does not allow it."""
+ERROR_REASON_GATE_FAILED: ErrorReason.ValueType  # 41
+"""FAILED_PRECONDITION. The comparison of the versions failed."""
+ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 42
+"""UNAVAILABLE. The model version cannot serve now; retry as `RetryInfo` says."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
