@@ -39,6 +39,7 @@ from indexing.search import Query, SearchResult
 from indexing.segment import IndexedReference
 from indexing.shard import Shard
 from server.assessment import Assessor
+from server.models import Model
 from training.datasets import AnsweredQueries, find_pictures, read_dataset
 
 PUBLISHER = Publisher("benchmark", "", False, DEFAULT_FALSE_ACCEPT_BUDGET, 1, datetime.now(tz=UTC))
@@ -188,8 +189,9 @@ class _Gallery:
         use_one_thread()
         self._features = FeatureExtractor(bundle)
         self._recogniser = Recogniser(bundle)
+        self._model = Model(bundle, self._features, self._recogniser)
         self._judge = Judge(bundle.calibration, PUBLISHER.false_accept_budget)
-        self._assessor = Assessor(bundle, self._search)
+        self._assessor = Assessor(self._serving, self._search)
         self._shard = Shard(bundle)
         self._runner = asyncio.Runner()
         indexed = side_by_side(self._index, references, "Building the gallery", os.cpu_count() or 1)
@@ -223,6 +225,9 @@ class _Gallery:
             real_margin=fmean(margin for _, margin in seen),
             seconds=seconds,
         )
+
+    async def _serving(self, publisher: str) -> Model:
+        return self._model
 
     def _assessed(self, reference: Path) -> Forecast:
         return self._runner.run(self._assessor.assess(PUBLISHER, reference.read_bytes())).forecast

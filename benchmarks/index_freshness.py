@@ -146,7 +146,7 @@ def _registrations(bundle: Bundle, publisher: str, number: int) -> Iterator[NewR
     ]
     for each in cycle(features):
         image = ReferenceImage(str(uuid4()), 640, 480, bytes(32))
-        yield NewReference(publisher, f"new-{uuid4()}", LINK, {}, image, each, None, b"")
+        yield NewReference(publisher, f"new-{uuid4()}", LINK, {}, image, (each,), None, b"")
 
 
 async def _registered_per_second(

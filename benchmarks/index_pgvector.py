@@ -20,7 +20,7 @@ from benchmarks.index_replica import (
     vector_query,
 )
 from indexing.bundle import Bundle, load_bundle
-from indexing.placement import WHOLE
+from indexing.placement import WHOLE, Generation
 from indexing.search import LISTED_CANDIDATES
 from indexing.snapshot import SnapshotStore
 from indexing.voting import Ints
@@ -86,8 +86,11 @@ class Comparison(TypedDict):
 async def compare(at: Installation, publishers: Sequence[str], queries: int) -> Comparison:
     """Searches galleries that have a snapshot of vectors; most queries are for the largest."""
     bundle = load_bundle(at.bundle)
-    store = SnapshotStore(at.snapshots, bundle.version)
-    galleries = {publisher: _vectors(store, publisher) for publisher in publishers}
+    store = SnapshotStore(at.snapshots)
+    galleries = {
+        publisher: _vectors(store, Generation(publisher, WHOLE, bundle.version))
+        for publisher in publishers
+    }
     asked = _drawn(galleries, queries)
     shard = await _through_shard(at, bundle, asked)
     vectors = sum(map(len, galleries.values()))
@@ -110,8 +113,8 @@ async def compare(at: Installation, publishers: Sequence[str], queries: int) -> 
     )
 
 
-def _vectors(store: SnapshotStore, publisher: str) -> Floats:
-    found = store.read(publisher, WHOLE)
+def _vectors(store: SnapshotStore, generation: Generation) -> Floats:
+    found = store.read(generation)
     assert found is not None
     return found[1].segment.tensors["embeddings"].astype(np.float32)
 
@@ -135,7 +138,12 @@ async def _through_shard(at: Installation, bundle: Bundle, asked: Sequence[_Aske
     batches = [queries[first : first + BATCH] for first in range(0, len(queries), BATCH)]
     times, recalls = [], []
     async with opened(at, bundle, "pgvector") as replica:
-        await replica.warm([(publisher, WHOLE) for publisher in {q.publisher for q in queries}])
+        await replica.warm(
+            [
+                Generation(publisher, WHOLE, bundle.version)
+                for publisher in {q.publisher for q in queries}
+            ]
+        )
         start = time.perf_counter()
         for batch in batches:
             await searched(replica, batch)

@@ -35,7 +35,7 @@ from indexing.gallery_erasures import ErasureStore
 from indexing.gallery_index import FrozenGallery
 from indexing.image_index import HALF
 from indexing.keypoints import Channel
-from indexing.placement import WHOLE
+from indexing.placement import WHOLE, Generation
 from indexing.replica import ShardReplica
 from indexing.search import LISTED_CANDIDATES, Query, SearchResult
 from indexing.segment import IndexedReference
@@ -115,9 +115,9 @@ async def opened(at: Installation, bundle: Bundle, name: str) -> AsyncIterator[S
     pool = await open_pool(at.dsn, max_size=4)
     try:
         yield ShardReplica(
-            Shard(bundle),
+            Shard(bundle).generation,
             GalleryStore(pool),
-            SnapshotStore(at.snapshots, bundle.version),
+            SnapshotStore(at.snapshots),
             ErasureStore(pool),
             name,
             NO_BUDGET,
@@ -141,11 +141,15 @@ def write_vector_snapshots(
 ) -> None:
     """Snapshots of galleries with one vector of 256 numbers for each reference."""
     created = asyncio.run(_create_times(at, list(sizes)))
-    store, source = SnapshotStore(at.snapshots, bundle.version), Vectors(DIMENSION, seed)
+    store, source = SnapshotStore(at.snapshots), Vectors(DIMENSION, seed)
     levels = dict.fromkeys(Channel, 0)
     for (publisher, size), create_time in zip(sizes.items(), created, strict=True):
         segment = vector_segment(source.draw(size), bundle)
-        store.write(publisher, WHOLE, create_time, FrozenGallery(size, segment, levels))
+        store.write(
+            Generation(publisher, WHOLE, bundle.version),
+            create_time,
+            FrozenGallery(size, segment, levels),
+        )
 
 
 def write_picture_snapshots(
@@ -155,13 +159,13 @@ def write_picture_snapshots(
 ) -> None:
     """Snapshots of galleries with all features of their references."""
     created = asyncio.run(_create_times(at, list(galleries)))
-    store, shard = SnapshotStore(at.snapshots, bundle.version), Shard(bundle)
+    store, shard = SnapshotStore(at.snapshots), Shard(bundle)
     for (publisher, references), create_time in zip(galleries.items(), created, strict=True):
         gallery = shard.empty_gallery()
         gallery.apply(len(references), references, ())
         frozen = gallery.freeze()
         assert frozen is not None
-        store.write(publisher, WHOLE, create_time, frozen)
+        store.write(Generation(publisher, WHOLE, bundle.version), create_time, frozen)
 
 
 async def memory(at: Installation, sizes: Mapping[str, int]) -> Memory:
@@ -169,9 +173,11 @@ async def memory(at: Installation, sizes: Mapping[str, int]) -> Memory:
     bundle, publishers = load_bundle(at.bundle), list(sizes)
     async with opened(at, bundle, "memory") as replica:
         # The first load brings code and buffers that are nobody's gallery.
-        await replica.warm([(publishers[-1], WHOLE)])
+        await replica.warm([Generation(publishers[-1], WHOLE, bundle.version)])
         before, start = _resident(), time.perf_counter()
-        await replica.warm([(publisher, WHOLE) for publisher in publishers])
+        await replica.warm(
+            [Generation(publisher, WHOLE, bundle.version) for publisher in publishers]
+        )
         seconds, resident = time.perf_counter() - start, _resident() - before
         result = await searched(replica, [vector_query(bundle, publishers[0], _A_VECTOR)])
     if result[0].references != sizes[publishers[0]]:
@@ -190,10 +196,13 @@ async def memory(at: Installation, sizes: Mapping[str, int]) -> Memory:
 
 async def resident_bytes(at: Installation, publishers: Sequence[str]) -> float:
     """Loads galleries in this process, and weighs all but the first; returns the mean."""
-    async with opened(at, load_bundle(at.bundle), "weighing") as replica:
-        await replica.warm([(publishers[0], WHOLE)])
+    bundle = load_bundle(at.bundle)
+    async with opened(at, bundle, "weighing") as replica:
+        await replica.warm([Generation(publishers[0], WHOLE, bundle.version)])
         before = _resident()
-        await replica.warm([(publisher, WHOLE) for publisher in publishers[1:]])
+        await replica.warm(
+            [Generation(publisher, WHOLE, bundle.version) for publisher in publishers[1:]]
+        )
         return (_resident() - before) / (len(publishers) - 1)
 
 
@@ -208,7 +217,7 @@ async def cold(at: Installation, publisher: str, references: Sequence[IndexedRef
             _drop_from_cache(at.snapshots)
         async with opened(at, bundle, f"cold-{number}") as replica:
             # The connection is there before the first scan, as in a process that serves others.
-            await replica.warm([(publisher + "-absent", WHOLE)])
+            await replica.warm([Generation(publisher + "-absent", WHOLE, bundle.version)])
             for again in range(1 + WARM_SCANS):
                 shown = references[(number * WARM_SCANS + again) % len(references)]
                 query = picture_query(bundle, publisher, pictures, shown)
@@ -228,7 +237,7 @@ async def throughput(at: Installation, publisher: str) -> Throughput:
     """Searches vectors through a replica and in a FAISS index alone, by turns."""
     faiss.omp_set_num_threads(1)
     bundle = load_bundle(at.bundle)
-    frozen = SnapshotStore(at.snapshots, bundle.version).read(publisher, WHOLE)
+    frozen = SnapshotStore(at.snapshots).read(Generation(publisher, WHOLE, bundle.version))
     assert frozen is not None
     vectors = frozen[1].segment.tensors["embeddings"].astype(np.float32)
     index = faiss.IndexScalarQuantizer(DIMENSION, HALF, faiss.METRIC_INNER_PRODUCT)
@@ -236,7 +245,7 @@ async def throughput(at: Installation, publisher: str) -> Throughput:
     rng = np.random.default_rng(1)
     shard, alone, recalls = [], [], []
     async with opened(at, bundle, "throughput") as replica:
-        await replica.warm([(publisher, WHOLE)])
+        await replica.warm([Generation(publisher, WHOLE, bundle.version)])
         for _ in range(ROUNDS):
             rows = rng.integers(len(vectors), size=BATCH)
             queries = [vector_query(bundle, publisher, vectors[row : row + 1]) for row in rows]

@@ -23,7 +23,7 @@ from indexing.gallery_index import FrozenGallery
 from indexing.gallery_records import ImageFeatures, NewReference
 from indexing.image import Pixels
 from indexing.keypoints import Channel
-from indexing.placement import WHOLE
+from indexing.placement import WHOLE, Generation
 from indexing.reference import ReferenceImage
 from indexing.reference import Role as KeyRole
 from indexing.segment import IndexedReference
@@ -77,7 +77,7 @@ async def add_known(dsn: str, snapshots: Path, bundle: Bundle, publisher: str, s
         store = GalleryStore(pool)
         created = (await store.get_publisher(publisher)).create_time
         await store.create_api_key(publisher, key.id, KeyRole.SCAN, key.secret_sha256, "")
-        new = NewReference(publisher, KNOWN, LINK, {}, image, packed, None, b"")
+        new = NewReference(publisher, KNOWN, LINK, {}, image, (packed,), None, b"")
         version = (await store.register(new)).gallery_version
     finally:
         await pool.close()
@@ -87,7 +87,7 @@ async def add_known(dsn: str, snapshots: Path, bundle: Bundle, publisher: str, s
     gallery.apply(version, [IndexedReference(KNOWN, LINK, {}, (features,))], ())
     frozen = gallery.freeze()
     assert frozen is not None
-    SnapshotStore(snapshots, bundle.version).write(publisher, WHOLE, created, frozen)
+    SnapshotStore(snapshots).write(Generation(publisher, WHOLE, bundle.version), created, frozen)
     return Known(publisher, key.text, encoded(art.picture))
 
 

@@ -20,12 +20,15 @@ from safetensors.numpy import load, save
 from indexing.decision import FEATURES, Calibration, ChannelCalibration
 from indexing.descriptor_index import Codebook
 from indexing.errors import BundleInvalid
+from indexing.image import Pixels
 from indexing.keypoints import Channel, Projection
 
 if TYPE_CHECKING:
     from indexing.network import Embedder
 
 DEFAULT_BUNDLE = Path(__file__).parent / "default_bundle"
+# Cosine of the test embedding to the one computed again: other processors round otherwise.
+TEST_SIMILARITY = 0.999
 MANIFEST, TENSORS = "manifest.json", "model.safetensors"
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -34,7 +37,8 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 class Manifest(BaseModel):
     """What a bundle says of itself.
 
-    ``calibration`` maps a channel to its regression over ``calibration_features``; ``trained_on``,
+    ``calibration`` maps a channel to its regression over ``calibration_features``;
+    ``test_embedding`` is the embedding of ``test_picture``, to be computed again; ``trained_on``,
     ``metrics``, the ``parent``'s version and the ``code_commit`` are for people.
     """
 
@@ -49,6 +53,7 @@ class Manifest(BaseModel):
     trained_on: str
     data_fingerprint: str
     parent: str | None = None
+    test_embedding: tuple[float, ...] = ()
     code_commit: str | None = None
     metrics: dict[str, float]
     calibration: dict[Channel, dict[str, Any]]
@@ -94,6 +99,29 @@ class Bundle:
         except (RuntimeError, ValueError) as error:
             raise BundleInvalid(path=self.version, problem=str(error)) from error
         return Embedder(network, self.version, manifest.input_size)
+
+    def verify(self) -> None:
+        """Raises BundleInvalid where the network does not compute what the manifest says."""
+        stated = np.array(self.manifest.test_embedding)
+        if stated.shape != (self.manifest.dimension,):
+            problem = "It states no test embedding of its dimension: publish it again."
+            raise BundleInvalid(path=self.version, problem=problem)
+        computed = self.embedder.embed([test_picture()]).vectors[0]
+        if not computed @ stated >= TEST_SIMILARITY * np.linalg.norm(stated) > 0:
+            problem = "Its network does not compute the test embedding that it states."
+            raise BundleInvalid(path=self.version, problem=problem)
+
+
+def test_picture() -> Pixels:
+    """The picture of a bundle's test embedding: RGB, uint8 [96, 128, 3]."""
+    y, x = np.mgrid[:96, :128]
+    return np.stack([x * 2, y * 2, (x * y) % 256], axis=2).astype(np.uint8)
+
+
+def test_embedding(bundle: Bundle) -> tuple[float, ...]:
+    """The test embedding of a bundle, for its manifest."""
+    (vector,) = bundle.embedder.embed([test_picture()]).vectors
+    return tuple(round(float(value), 6) for value in vector)
 
 
 def load_bundle(folder: Path) -> Bundle:

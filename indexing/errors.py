@@ -176,7 +176,7 @@ class Overloaded(ImageLinkError):
 
 
 class BundleInvalid(ImageLinkError):
-    """The model bundle at {path} cannot be used: {problem}"""
+    """The model bundle {path} cannot be used: {problem}"""
 
     field = "chunk"
 
@@ -191,6 +191,10 @@ class ModelInUse(ImageLinkError):
 
 class ModelUnavailable(ImageLinkError):
     """Model version '{model}' cannot serve now: try again in a moment."""
+
+
+class FeaturesOutdated(ImageLinkError):
+    """Images need features of the model versions {versions} by now."""
 
 
 class RolloutNotFound(ImageLinkError):

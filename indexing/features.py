@@ -76,10 +76,15 @@ class FeatureExtractor:
 
     def reference(self, picture: Pixels) -> ReferenceFeatures:
         """The features of a reference image. Raises ImageTooPlain where there are too few."""
+        local = self.reference_local(picture)
+        return ReferenceFeatures(self.embed([picture]), local, thumbnail(picture))
+
+    def reference_local(self, picture: Pixels) -> dict[Channel, LocalFeatures]:
+        """The local features of a reference image. Raises ImageTooPlain where there are too few."""
         local = {channel: self.reference_keypoints(picture, channel) for channel in Channel}
         if max(len(features) for features in local.values()) < MIN_REFERENCE_KEYPOINTS:
             raise ImageTooPlain
-        return ReferenceFeatures(self.embed([picture]), local, thumbnail(picture))
+        return local
 
     def reference_keypoints(self, picture: Pixels, channel: Channel) -> LocalFeatures:
         """The local features of a reference image, of several sizes."""

@@ -199,8 +199,8 @@ class GalleryStore:
         """Register a reference with its image, or answer a replay as ``find_request`` does.
 
         Concurrent calls for one publisher share transactions. Raises PublisherNotFound,
-        ReferenceAlreadyExists, and for a request id used before RequestIdReused or
-        ReferenceNotFound.
+        ReferenceAlreadyExists, FeaturesOutdated, and for a request id used before
+        RequestIdReused or ReferenceNotFound.
         """
         return await self._registrations.write(new.publisher, new)
 
@@ -311,7 +311,7 @@ class GalleryStore:
     async def add_image(self, new: NewImage) -> Written:
         """Add an image to a reference.
 
-        Raises PublisherNotFound, ReferenceNotFound and TooManyImages.
+        Raises PublisherNotFound, ReferenceNotFound, TooManyImages and FeaturesOutdated.
         """
         async with self._writing(new.publisher) as connection:
             return await statements.add_image(connection, new)
@@ -332,7 +332,8 @@ class GalleryStore:
         A reference that changed many times comes once, in its present state. Version 0, or
         one that is still to come, gets the complete gallery; one of a deleted publisher of
         the same name is told apart by ``create_time``. The delta is held in memory as a
-        whole. Raises PublisherNotFound.
+        whole. Raises PublisherNotFound, and ModelUnavailable where not every image has features
+        of the model version.
         """
         async with self._transaction(publisher) as connection:
             await connection.execute(QUERIES["begin_snapshot"])

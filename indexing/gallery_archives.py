@@ -19,6 +19,7 @@ from indexing.gallery_statements import (
     fetch_one,
     image_parameters,
     lock_publisher,
+    needed,
     transaction,
 )
 from indexing.queries import QUERIES
@@ -68,7 +69,7 @@ class ArchiveStore:
         features = {
             image: ImageFeatures(model_version, embedding, local)
             for *_, image, _, _, _, _, embedding, local in rows
-            if embedding is not None
+            if embedding
         }
         name, link, metadata, active, created, updated = rows[0][:6]
         found = ArchivedReference(name, link, metadata, active, created, updated, tuple(images))
@@ -100,11 +101,12 @@ class ArchiveStore:
         self,
         publisher: str,
         reference: ArchivedReference,
-        features: Mapping[str, ImageFeatures],
+        features: Mapping[str, tuple[ImageFeatures, ...]],
     ) -> bool:
         """Register a reference as it was archived; False where its id is registered already.
 
-        Raises PublisherNotFound, and ArchiveInvalid where an image's id is registered already.
+        Raises PublisherNotFound, FeaturesOutdated, and ArchiveInvalid where an image's id is
+        registered already.
         """
         try:
             async with transaction(self._pool, publisher) as connection:
@@ -118,7 +120,7 @@ async def _insert(
     connection: AsyncConnection,
     publisher: str,
     reference: ArchivedReference,
-    features: Mapping[str, ImageFeatures],
+    features: Mapping[str, tuple[ImageFeatures, ...]],
 ) -> bool:
     inserted = await fetch_one(
         connection,
@@ -135,7 +137,8 @@ async def _insert(
         return False
     for image in reference.images:
         stored = ReferenceImage(image.id, image.width, image.height, bytes.fromhex(image.sha256))
-        new = NewImage(publisher, reference.id, stored, features[image.id])
+        made = await needed(connection, features[image.id])
+        new = NewImage(publisher, reference.id, stored, made)
         parameters = image_parameters(new) | {"create_time": image.create_time}
         await connection.execute(QUERIES["import_image"], parameters)
     await append_change(connection, publisher, reference.id)

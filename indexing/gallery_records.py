@@ -24,7 +24,8 @@ class ImageFeatures:
     """An image as one model version sees it.
 
     ``embedding`` is a vector of little-endian float16; ``local_features`` is what the model
-    version's own code wrote, opaque here.
+    version's own code wrote, opaque here. Both are empty where the version can make nothing of the
+    image, which its indexes leave out then.
     """
 
     model_version: str
@@ -32,9 +33,16 @@ class ImageFeatures:
     local_features: bytes
 
 
+def unusable(model_version: str) -> ImageFeatures:
+    """What is kept of an image that a model version can make nothing of."""
+    return ImageFeatures(model_version, b"", b"")
+
+
 @dataclass(frozen=True, slots=True)
 class NewReference:
     """A reference to register. ``fingerprint`` is a digest of what the caller asked for.
+
+    ``features`` are those of each model version that images need to have.
 
     With a ``request_id``, a second registration of the same fingerprint is a replay.
     """
@@ -44,7 +52,7 @@ class NewReference:
     link: str
     metadata: Mapping[str, str]
     image: ReferenceImage
-    features: ImageFeatures
+    features: tuple[ImageFeatures, ...]
     request_id: str | None
     fingerprint: bytes
 
@@ -56,7 +64,7 @@ class NewImage:
     publisher: str
     reference_id: str
     image: ReferenceImage
-    features: ImageFeatures
+    features: tuple[ImageFeatures, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ class IndexedImage:
 
 @dataclass(frozen=True, slots=True)
 class ChangedReference:
-    """A reference as an index needs it; images that lack features are left out."""
+    """A reference as an index needs it; images that its version cannot use are left out."""
 
     reference_id: str
     active: bool

@@ -1,8 +1,9 @@
 """The steps of the gallery store inside a transaction: statements, and rows to entities."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -15,8 +16,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from indexing.errors import (
     DatabaseUnavailable,
+    FeaturesOutdated,
     ImageNotFound,
     LastImage,
+    ModelUnavailable,
     PublisherNotFound,
     ReferenceAlreadyExists,
     ReferenceNotFound,
@@ -26,6 +29,7 @@ from indexing.errors import (
 from indexing.gallery_records import (
     MAX_IMAGES,
     ChangedReference,
+    ImageFeatures,
     IndexedImage,
     NewImage,
     NewReference,
@@ -164,13 +168,15 @@ async def register(connection: AsyncConnection, new: NewReference) -> Written:
     """Register a reference with its image, or answer a replay as ``find_request`` does.
 
     The caller holds the publisher's row lock. Raises the errors of ``find_request`` and
-    ReferenceAlreadyExists, after which the transaction can go on.
+    ReferenceAlreadyExists and FeaturesOutdated, after which the transaction can go on.
     """
     if new.request_id:
         replayed = await find_request(connection, new.publisher, new.request_id, new.fingerprint)
         if replayed:
             return replayed
-    await _insert_reference(connection, new)
+    await _insert_reference(
+        connection, replace(new, features=await needed(connection, new.features))
+    )
     version = await append_change(connection, new.publisher, new.reference_id)
     if new.request_id:
         await _insert_request(connection, new, version)
@@ -198,21 +204,44 @@ def image_parameters(new: NewReference | NewImage) -> dict[str, object]:
         "width": new.image.width,
         "height": new.image.height,
         "sha256": new.image.sha256,
-        "model_version": new.features.model_version,
-        "embedding": new.features.embedding,
-        "local_features": new.features.local_features,
+        **features_parameters(new.features),
     }
+
+
+def features_parameters(features: Sequence[ImageFeatures]) -> dict[str, object]:
+    """The parameters of the statements that insert an image's features."""
+    return {
+        "model_versions": [each.model_version for each in features],
+        "embeddings": [each.embedding for each in features],
+        "local_features": [each.local_features for each in features],
+    }
+
+
+async def needed(
+    connection: AsyncConnection, features: Sequence[ImageFeatures]
+) -> tuple[ImageFeatures, ...]:
+    """Return those of an image's features that it needs to have, until the transaction's end.
+
+    Raises FeaturesOutdated where some are lacking. Without a version in service all are needed.
+    """
+    await connection.execute(QUERIES["share_model_lock"])
+    versions = {version for (version,) in await fetch_all(connection, "written_models")}
+    if missing := versions - {each.model_version for each in features}:
+        raise FeaturesOutdated(versions=", ".join(sorted(missing)))
+    return tuple(each for each in features if not versions or each.model_version in versions)
 
 
 async def add_image(connection: AsyncConnection, new: NewImage) -> Written:
     """Add an image to a reference.
 
-    The caller holds the publisher's row lock. Raises ReferenceNotFound and TooManyImages.
+    The caller holds the publisher's row lock. Raises ReferenceNotFound, TooManyImages and
+    FeaturesOutdated.
     """
     reference = await get_reference(connection, new.publisher, new.reference_id)
     if len(reference.images) >= MAX_IMAGES:
         raise TooManyImages(reference=reference.id, limit=MAX_IMAGES)
-    await connection.execute(QUERIES["insert_image"], image_parameters(new))
+    whole = replace(new, features=await needed(connection, new.features))
+    await connection.execute(QUERIES["insert_image"], image_parameters(whole))
     return await _changed(connection, reference)
 
 
@@ -271,11 +300,20 @@ async def read_gallery(
     """Return the references that the named query tells of: those that are, and the ids gone.
 
     A cursor on the server, because a large gallery's rows would otherwise be in memory
-    twice; binary, because features as text are twice as long.
+    twice; binary, because features as text are twice as long. Raises ModelUnavailable where an
+    image has no features of the model version: without it, the index would be of no version of
+    the gallery.
     """
+    rows = await _read_all(connection, query, parameters)
+    try:
+        return _split(rows)
+    except _Lacking:
+        raise ModelUnavailable(model=parameters["model_version"]) from None
+
+
+def _split(rows: list[Row]) -> tuple[list[ChangedReference], list[str]]:
     changed: list[ChangedReference] = []
     removed: list[str] = []
-    rows = await _read_all(connection, query, parameters)
     for reference, group in groupby(rows, key=itemgetter(0)):
         images = list(group)
         active = images[0][1]
@@ -288,8 +326,20 @@ async def read_gallery(
 
 def _to_changed(rows: list[Row]) -> ChangedReference:
     reference, active, link, metadata = rows[0][:4]
-    images = tuple(IndexedImage(*row[4:]) for row in rows if row[5] is not None)
+    images = tuple(IndexedImage(*row[4:]) for row in rows if _is_usable(row))
     return ChangedReference(reference, active, link, metadata, images)
+
+
+def _is_usable(row: Row) -> bool:
+    """Whether an image has features. Raises _Lacking where the model version has not made any."""
+    *_, image, embedding, _ = row
+    if image is not None and embedding is None:
+        raise _Lacking
+    return bool(embedding)
+
+
+class _Lacking(Exception):
+    pass
 
 
 async def _read_all(

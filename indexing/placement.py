@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,14 @@ class Part:
 
 
 WHOLE = Part()
-# A publisher's gallery, or a part of it.
-Place = tuple[str, Part]
+
+
+class Generation(NamedTuple):
+    """What an index holds: a publisher's gallery, or a part of it, under one model version."""
+
+    publisher: str
+    part: Part
+    model_version: str
 
 
 class ShardState(StrEnum):

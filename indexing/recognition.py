@@ -53,13 +53,14 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """The answer to a photo.
+    """The answer to a photo, by a model version.
 
     ``no_match`` says why ``matches`` is empty. ``candidates`` are all that were verified, of both
     channels; ``shortlist`` names references by falling resemblance. ``keypoints`` counts the photo's
     local features of each channel that was asked. ``seconds`` has the wall-clock time of each stage, of the whole batch.
     """
 
+    model_version: str
     matches: tuple[Match, ...]
     no_match: NoMatch | None
     gallery_version: int
@@ -146,6 +147,7 @@ class Recogniser:
         matches = self._accepted(photo, result)
         no_match = None if matches else _no_match(photo, keypoints[Channel.ORB], result)
         return Recognition(
+            self.model_version,
             matches,
             no_match,
             result.gallery_version,

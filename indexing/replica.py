@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +14,7 @@ from indexing.errors import (
     DatabaseUnavailable,
     GalleryVersionNotReached,
     ImageLinkError,
+    ModelUnavailable,
     PublisherNotFound,
 )
 from indexing.features import embeddings_from, reference_features
@@ -22,10 +23,9 @@ from indexing.gallery_erasures import ErasureStore, Unconfirmed
 from indexing.gallery_index import GalleryIndex
 from indexing.gallery_records import ChangedReference, GalleryDelta
 from indexing.keypoints import Channel
-from indexing.placement import Part, Place
+from indexing.placement import Generation
 from indexing.search import Query, SearchResult
 from indexing.segment import IndexedReference
-from indexing.shard import Shard
 from indexing.snapshot import SnapshotStore
 
 WATERMARK_SECONDS = 2.0
@@ -54,30 +54,31 @@ class _Loaded:
 class ShardReplica:
     """One replica of a shard: its galleries in memory, and how far each has followed.
 
-    Galleries take at most ``memory_budget`` bytes: those not used for longest make room. ``name``
-    is this process's own: under it, it confirms that it lacks what was erased.
+    ``empty_gallery`` gives the index of a model version before anything is in it, or raises
+    ModelUnavailable. Galleries take at most ``memory_budget`` bytes: those not used for longest make
+    room. ``name`` is this process's own: under it, it confirms that it lacks what was erased.
     """
 
     def __init__(
         self,
-        shard: Shard,
+        empty_gallery: Callable[[str], Awaitable[GalleryIndex]],
         store: GalleryStore,
         snapshots: SnapshotStore,
         erasures: ErasureStore,
         name: str,
         memory_budget: int,
     ) -> None:
-        self._shard = shard
+        self._empty_gallery = empty_gallery
         self._store = store
         self._snapshots = snapshots
         self._erasures = erasures
         self._name = name
         self._memory_budget = memory_budget
-        self._loaded: dict[Place, _Loaded] = {}
+        self._loaded: dict[Generation, _Loaded] = {}
         # The publishers of whose changes notifications told, and whether there are any.
         self._told: set[str] = set()
         self._news = asyncio.Event()
-        self._locks: defaultdict[Place, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: defaultdict[Generation, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
         """Answers each query, or says why its publisher's gallery cannot.
@@ -89,11 +90,24 @@ class ShardReplica:
         # One way into a thread and back for the whole batch: it costs as much as a small search.
         return await asyncio.to_thread(_search_together, queries, reached)
 
-    async def warm(self, places: Iterable[Place]) -> None:
+    async def warm(self, generations: Iterable[Generation]) -> None:
         """Loads galleries, or parts of some, before scans ask for them; unknown ones are none."""
-        for place in places:
+        for generation in generations:
             with suppress(PublisherNotFound):
-                await self._load(place, 0)
+                await self._load(generation, 0)
+
+    async def prepare(self, former: str, new: str) -> None:
+        """Loads the galleries of one model version that are loaded under another.
+
+        Only as far as there is memory: the former ones are in use. Raises ModelUnavailable.
+        """
+        for generation in [each for each in self._loaded if each.model_version == former]:
+            loaded = self._loaded.get(generation)
+            beside = generation._replace(model_version=new)
+            if loaded is None or beside in self._loaded:
+                continue
+            if self._nbytes + loaded.nbytes <= self._memory_budget:
+                await self.warm([beside])
 
     async def follow(self) -> None:
         """Keeps the loaded galleries up to date, without end.
@@ -119,7 +133,7 @@ class ShardReplica:
         return await asyncio.gather(*(self._reach(query) for query in queries))
 
     def _at_hand(self, query: Query) -> GalleryIndex | None:
-        loaded = self._loaded.get((query.publisher, query.part))
+        loaded = self._loaded.get(_asked(query))
         if loaded is None or loaded.gallery.version < query.min_gallery_version:
             return None
         loaded.used = time.monotonic()
@@ -127,7 +141,7 @@ class ShardReplica:
 
     async def _reach(self, query: Query) -> GalleryIndex | ImageLinkError:
         try:
-            loaded = await self._load((query.publisher, query.part), query.min_gallery_version)
+            loaded = await self._load(_asked(query), query.min_gallery_version)
         except ImageLinkError as error:
             return error
         loaded.used = time.monotonic()
@@ -137,7 +151,7 @@ class ShardReplica:
             )
         return loaded.gallery
 
-    async def _load(self, place: Place, version: int) -> _Loaded:
+    async def _load(self, place: Generation, version: int) -> _Loaded:
         """Loads a gallery, or brings it up to date: once, whoever waits for it."""
         async with self._locks[place]:
             loaded = self._loaded.get(place)
@@ -145,12 +159,12 @@ class ShardReplica:
                 loaded = await self._refresh(place)
         return loaded
 
-    async def _refresh(self, place: Place) -> _Loaded:
+    async def _refresh(self, place: Generation) -> _Loaded:
         if not self._loaded:
             # Erasures from now on wait for this process.
             with suppress(DatabaseUnavailable):
                 await self._erasures.see_replica(self._name)
-        loaded = self._loaded.get(place) or await asyncio.to_thread(self._thawed, place)
+        loaded = self._loaded.get(place) or await self._thawed(place)
         try:
             loaded = await self._updated(place, loaded)
         except DatabaseUnavailable:
@@ -158,56 +172,50 @@ class ShardReplica:
                 raise
         except PublisherNotFound:
             self._loaded.pop(place, None)
-            await asyncio.to_thread(self._snapshots.delete, place[0])
+            await asyncio.to_thread(self._snapshots.delete, place.publisher)
+            raise
+        except ModelUnavailable:
+            # Images without features of this version were written: it has missed them for good.
+            self._loaded.pop(place, None)
+            await asyncio.to_thread(self._snapshots.delete_generation, place)
             raise
         self._hold(place, loaded)
         return loaded
 
-    async def _updated(self, place: Place, loaded: _Loaded | None) -> _Loaded:
-        publisher, part = place
+    async def _updated(self, place: Generation, loaded: _Loaded | None) -> _Loaded:
+        publisher, model_version = place.publisher, place.model_version
         since = loaded.gallery.version if loaded else 0
-        delta = await self._store.changes_since(publisher, self._shard.model_version, since)
+        delta = await self._store.changes_since(publisher, model_version, since)
         if loaded and loaded.create_time != delta.create_time and not delta.complete:
-            delta = await self._store.changes_since(publisher, self._shard.model_version, 0)
+            delta = await self._store.changes_since(publisher, model_version, 0)
         gone = delta.removed or any(not changed.active for changed in delta.changed)
         if loaded and (gone or delta.complete):
             # A snapshot must not hold for longer what is erased.
             await asyncio.to_thread(self._snapshots.delete, publisher)
             loaded.saved = False
         if loaded is None or delta.complete:
-            loaded = _Loaded(self._shard.empty_gallery(), delta.create_time)
-        await asyncio.to_thread(self._apply, loaded.gallery, delta, part)
+            loaded = _Loaded(await self._empty_gallery(model_version), delta.create_time)
+        await asyncio.to_thread(_apply, loaded.gallery, delta, place)
         return loaded
 
-    def _thawed(self, place: Place) -> _Loaded | None:
-        found = self._snapshots.read(*place)
+    async def _thawed(self, place: Generation) -> _Loaded | None:
+        found = await asyncio.to_thread(self._snapshots.read, place)
         if found is None:
             return None
         identity, frozen = found
-        gallery = self._shard.empty_gallery()
-        gallery.thaw(frozen)
+        gallery = await self._empty_gallery(place.model_version)
+        await asyncio.to_thread(gallery.thaw, frozen)
         return _Loaded(gallery, identity.create_time, saved=True)
 
-    def _apply(self, gallery: GalleryIndex, delta: GalleryDelta, part: Part) -> None:
-        changed = [each for each in delta.changed if part.holds(each.reference_id)]
-        active = [self._indexed(each) for each in changed if each.active]
-        inactive = [each.reference_id for each in changed if not each.active]
-        gallery.apply(delta.gallery_version, active, [*delta.removed, *inactive])
+    @property
+    def _nbytes(self) -> int:
+        return sum(each.nbytes for each in self._loaded.values())
 
-    def _indexed(self, changed: ChangedReference) -> IndexedReference:
-        images = tuple(
-            reference_features(
-                embeddings_from(self._shard.model_version, [image.embedding]), image.local_features
-            )
-            for image in changed.images
-        )
-        return IndexedReference(changed.reference_id, changed.link, changed.metadata, images)
-
-    def _hold(self, newest: Place, loaded: _Loaded) -> None:
+    def _hold(self, newest: Generation, loaded: _Loaded) -> None:
         """Keeps a gallery, and drops those not used for longest until all fit the budget."""
         loaded.nbytes = loaded.gallery.nbytes
         self._loaded[newest] = loaded
-        excess = sum(each.nbytes for each in self._loaded.values()) - self._memory_budget
+        excess = self._nbytes - self._memory_budget
         if excess <= 0:
             return
         for place in sorted(self._loaded, key=lambda place: self._loaded[place].used):
@@ -221,7 +229,7 @@ class ShardReplica:
 
     async def _listen(self) -> None:
         async for publisher in self._store.changes():
-            self._told |= {publisher} if publisher else {name for name, _ in self._loaded}
+            self._told |= {publisher} if publisher else {each.publisher for each in self._loaded}
             self._news.set()
 
     async def _follow_notifications(self) -> None:
@@ -238,16 +246,16 @@ class ShardReplica:
             await asyncio.sleep(WATERMARK_SECONDS)
             with suppress(DatabaseUnavailable):
                 # Each part for itself: one may be behind the others.
-                known = [(name, each.gallery.version) for (name, _), each in self._loaded.items()]
+                known = [(at.publisher, each.gallery.version) for at, each in self._loaded.items()]
                 current = await self._store.gallery_versions(sorted({name for name, _ in known}))
                 await self._catch_up({name for name, has in known if current.get(name) != has})
                 await self._confirm_erasures()
 
     async def _catch_up(self, publishers: set[str]) -> None:
-        for place in [place for place in self._loaded if place[0] in publishers]:
+        for place in [place for place in self._loaded if place.publisher in publishers]:
             async with self._locks[place]:
                 if place in self._loaded:
-                    with suppress(DatabaseUnavailable, PublisherNotFound):
+                    with suppress(DatabaseUnavailable, ModelUnavailable, PublisherNotFound):
                         await self._refresh(place)
 
     async def _confirm_erasures(self) -> None:
@@ -258,7 +266,7 @@ class ShardReplica:
             await self._erasures.confirm(self._name, lacked)
 
     async def _lacks(self, erasure: Unconfirmed) -> bool:
-        places = [place for place in self._locks if place[0] == erasure.publisher]
+        places = [place for place in self._locks if place.publisher == erasure.publisher]
         for place in places:
             # Not while the gallery loads: that may have begun before the erasure.
             async with self._locks[place]:
@@ -277,29 +285,48 @@ class ShardReplica:
             for place in list(self._loaded):
                 await self._save(place)
 
-    async def _save(self, place: Place) -> None:
+    async def _save(self, place: Generation) -> None:
         """Writes a gallery that changed much, and goes on from the file: it needs less memory."""
         async with self._locks[place]:
             loaded = self._loaded.get(place)
             if loaded is None or not _is_worth_saving(loaded):
                 return
             start = time.monotonic()
-            thawed = await asyncio.to_thread(self._rewritten, place, loaded)
+            thawed = await self._rewritten(place, loaded)
             if thawed is not None:
                 now = time.monotonic()
                 thawed.used, thawed.next_save = loaded.used, now + SNAPSHOT_REST * (now - start)
                 self._hold(place, thawed)
 
-    def _rewritten(self, place: Place, loaded: _Loaded) -> _Loaded | None:
-        frozen = loaded.gallery.freeze()
+    async def _rewritten(self, place: Generation, loaded: _Loaded) -> _Loaded | None:
+        frozen = await asyncio.to_thread(loaded.gallery.freeze)
         if frozen is None:
             return None
         try:
-            self._snapshots.write(*place, loaded.create_time, frozen)
+            await asyncio.to_thread(self._snapshots.write, place, loaded.create_time, frozen)
         except OSError as problem:
-            log.warning("no snapshot written", publisher=place[0], problem=str(problem))
+            log.warning("no snapshot written", publisher=place.publisher, problem=str(problem))
             return None
-        return self._thawed(place)
+        return await self._thawed(place)
+
+
+def _asked(query: Query) -> Generation:
+    return Generation(query.publisher, query.part, query.model_version)
+
+
+def _apply(gallery: GalleryIndex, delta: GalleryDelta, place: Generation) -> None:
+    changed = [each for each in delta.changed if place.part.holds(each.reference_id)]
+    active = [_indexed(each, place.model_version) for each in changed if each.active]
+    inactive = [each.reference_id for each in changed if not each.active]
+    gallery.apply(delta.gallery_version, active, [*delta.removed, *inactive])
+
+
+def _indexed(changed: ChangedReference, model_version: str) -> IndexedReference:
+    images = tuple(
+        reference_features(embeddings_from(model_version, [image.embedding]), image.local_features)
+        for image in changed.images
+    )
+    return IndexedReference(changed.reference_id, changed.link, changed.metadata, images)
 
 
 def _search_together(

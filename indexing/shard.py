@@ -1,8 +1,12 @@
 """The galleries of the publishers placed on one shard."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from cachetools import LRUCache
 
 from indexing.bundle import Bundle
+from indexing.errors import BundleInvalid, ModelUnavailable
 from indexing.gallery_index import GalleryIndex
 from indexing.search import Query, SearchResult
 from indexing.segment import IndexedReference
@@ -17,6 +21,12 @@ class Shard:
             channel: codebook.quantizers() for channel, codebook in bundle.codebooks.items()
         }
         self._galleries: dict[str, GalleryIndex] = {}
+
+    async def generation(self, model_version: str) -> GalleryIndex:
+        """An empty gallery of a model version. Raises ModelUnavailable for another than this."""
+        if model_version != self.model_version:
+            raise ModelUnavailable(model=model_version)
+        return self.empty_gallery()
 
     def empty_gallery(self) -> GalleryIndex:
         """A gallery of this model version that is nobody's yet."""
@@ -41,3 +51,24 @@ class Shard:
     def search(self, query: Query) -> SearchResult:
         """Searches the query's publisher's gallery, which must be loaded."""
         return self._galleries[query.publisher].search([query])[0]
+
+
+class ModelShards:
+    """Empty galleries of several model versions, each made of its bundle once."""
+
+    def __init__(self, load: Callable[[str], Awaitable[Bundle]]) -> None:
+        self._load = load
+        # At most two versions serve at once.
+        self._shards: LRUCache[str, Shard] = LRUCache(2)
+        self._lock = asyncio.Lock()
+
+    async def generation(self, model_version: str) -> GalleryIndex:
+        """An empty gallery of a model version. Raises ModelUnavailable."""
+        async with self._lock:
+            if model_version not in self._shards:
+                try:
+                    bundle = await self._load(model_version)
+                except BundleInvalid as error:
+                    raise ModelUnavailable(model=model_version) from error
+                self._shards[model_version] = await asyncio.to_thread(Shard, bundle)
+        return self._shards[model_version].empty_gallery()

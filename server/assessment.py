@@ -2,25 +2,25 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import structlog
+from cachetools import LRUCache
 
-from indexing.bundle import Bundle
 from indexing.errors import ImageLinkError, Overloaded
 from indexing.explanation import Judge, Judgement
-from indexing.features import FeatureExtractor
 from indexing.forecast import Forecast, Sighting, Subject, duplicates, forecast, sighted
 from indexing.gallery_records import Written
 from indexing.image import Pixels
-from indexing.recognition import Photo, Recogniser, Recognition
+from indexing.recognition import Photo, Recognition
 from indexing.reference import Publisher
 from indexing.search import Query, SearchResult
 from indexing.segment import IndexedReference
 from indexing.shard import Shard
 from indexing.viewing import Viewing, planned_views
+from server.models import Model
 from server.registration import decode_reference
 from server.scanning import ShardedRecogniser, ShardSearch
 
@@ -37,9 +37,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A forecast, and the version of the publisher's gallery that it was made in."""
+    """A forecast, and the versions of the model and the gallery that it was made with."""
 
     forecast: Forecast
+    model_version: str
     gallery_version: int
 
 
@@ -48,6 +49,7 @@ class _Case:
     """What is assessed: ``name`` in the results, ``live`` where the gallery has it."""
 
     publisher: Publisher
+    model: Model
     subject: Subject
     views: tuple[Viewing, ...]
     name: str
@@ -56,14 +58,16 @@ class _Case:
 
 
 class Assessor:
-    """Assesses pictures in their publishers' galleries, one after another."""
+    """Assesses pictures in their publishers' galleries, one after another.
 
-    def __init__(self, bundle: Bundle, search: ShardSearch) -> None:
-        self._recogniser = Recogniser(bundle)
-        self._features = FeatureExtractor(bundle)
-        self._calibration = bundle.calibration
+    ``serving`` gives the model version that serves a publisher.
+    """
+
+    def __init__(self, serving: Callable[[str], Awaitable[Model]], search: ShardSearch) -> None:
+        self._serving = serving
         self._search = search
-        self._guests = Shard(bundle)
+        # Shards of their own for the new pictures, by model version.
+        self._guests: LRUCache[str, Shard] = LRUCache(2)
         self._lock = asyncio.Lock()
         self._waiting = 0
 
@@ -98,15 +102,16 @@ class Assessor:
     async def _assess(
         self, publisher: Publisher, image: bytes, name: str, live: bool, version: int
     ) -> Assessment:
-        subject = await asyncio.to_thread(self._subject, image)
+        model = await self._serving(publisher.id)
+        subject = await asyncio.to_thread(_subject, model, image)
         views = planned_views(hashlib.sha256(image).digest())
-        case = _Case(publisher, subject, views, name, live, version)
+        case = _Case(publisher, model, subject, views, name, live, version)
         async with self._turn():
             clean, gallery_version = await self._judge_clean(case)
             same = frozenset(each.reference for each in duplicates(clean))
             sightings = await self._sightings(case, same | {name})
         made = await asyncio.to_thread(forecast, subject, clean, sightings)
-        return Assessment(made, gallery_version)
+        return Assessment(made, model.version, gallery_version)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -119,10 +124,6 @@ class Assessor:
         finally:
             self._waiting -= 1
 
-    def _subject(self, image: bytes) -> Subject:
-        pixels, size = decode_reference(image)
-        return Subject(pixels, size, self._features.reference(pixels))
-
     async def _judge_clean(self, case: _Case) -> tuple[list[Judgement], int]:
         """What the gallery makes of the picture itself without it, and the gallery's version."""
         search = _without(self._search, case.name)
@@ -131,8 +132,11 @@ class Assessor:
 
     async def _sightings(self, case: _Case, own: frozenset[str]) -> list[Sighting]:
         guest = IndexedReference(case.name, "", {}, (case.subject.features,))
-        self._guests.replace(GUEST, 1, [guest])
-        search = self._search if case.live else _beside(self._search, self._guests)
+        search = self._search
+        if not case.live:
+            guests = await asyncio.to_thread(self._guest_shard, case.model)
+            guests.replace(GUEST, 1, [guest])
+            search = _beside(search, guests)
         sightings = []
         for start in range(0, len(case.views), BATCH):
             viewings = case.views[start : start + BATCH]
@@ -141,6 +145,11 @@ class Assessor:
             for viewing, view, answer in zip(viewings, views, answers, strict=True):
                 sightings.append(sighted(viewing, view, self._judged(case, answer), own))
         return sightings
+
+    def _guest_shard(self, model: Model) -> Shard:
+        if model.version not in self._guests:
+            self._guests[model.version] = Shard(model.bundle)
+        return self._guests[model.version]
 
     async def _recognise(
         self, case: _Case, pictures: Sequence[Pixels], search: ShardSearch
@@ -152,15 +161,21 @@ class Assessor:
             for pixels in pictures
         ]
         found = []
-        for outcome in await ShardedRecogniser(self._recogniser, search).recognise(photos):
+        recogniser = ShardedRecogniser(case.model.recogniser, search)
+        for outcome in await recogniser.recognise(photos):
             if isinstance(outcome, ImageLinkError):
                 raise outcome
             found.append(outcome)
         return found
 
     def _judged(self, case: _Case, found: Recognition) -> list[Judgement]:
-        judge = Judge(self._calibration, case.publisher.false_accept_budget)
+        judge = Judge(case.model.bundle.calibration, case.publisher.false_accept_budget)
         return judge.judge(found.candidates, found.matches)
+
+
+def _subject(model: Model, image: bytes) -> Subject:
+    pixels, size = decode_reference(image)
+    return Subject(pixels, size, model.features.reference(pixels))
 
 
 def _without(search: ShardSearch, reference: str) -> ShardSearch:

@@ -234,32 +234,30 @@ def registered_message(written: Written) -> gallery_pb2.RegisterResponse:
 
 
 def scan_message(
-    publisher: str, found: Recognition, size: tuple[int, int], model_version: str, scan_id: str
+    publisher: str, found: Recognition, size: tuple[int, int], scan_id: str
 ) -> recognition_pb2.ScanResponse:
     """The answer to a scan of a photo of ``size`` (width, height) in pixels."""
     return recognition_pb2.ScanResponse(
         matches=[_match_message(publisher, match, size) for match in found.matches],
         no_match_reason=_no_match_message(found.no_match),
-        model_version=model_version,
+        model_version=found.model_version,
         gallery_version=found.gallery_version,
         scan_id=scan_id,
         timings=[
-            recognition_pb2.StageTiming(stage=stage, duration=_duration(seconds))
+            recognition_pb2.StageTiming(stage=stage, duration=duration(seconds))
             for stage, seconds in found.seconds.items()
         ],
     )
 
 
-def explain_message(
-    publisher: str, found: Explained, model_version: str
-) -> recognition_pb2.ExplainResponse:
+def explain_message(publisher: str, found: Explained) -> recognition_pb2.ExplainResponse:
     """The explanations of a scan."""
     return recognition_pb2.ExplainResponse(
         explanations=[
             _explanation_message(publisher, each, found.size) for each in found.explanations
         ],
         no_match_reason=_no_match_message(found.no_match),
-        model_version=model_version,
+        model_version=found.model_version,
         gallery_version=found.gallery_version,
     )
 
@@ -286,9 +284,7 @@ def _explanation_message(
     return message
 
 
-def assessment_message(
-    publisher: str, made: Assessment, model_version: str
-) -> gallery_pb2.Assessment:
+def assessment_message(publisher: str, made: Assessment) -> gallery_pb2.Assessment:
     """How well an image will scan."""
     forecast = made.forecast
     return gallery_pb2.Assessment(
@@ -301,7 +297,7 @@ def assessment_message(
         duplicates=[_duplicate_message(publisher, each) for each in forecast.duplicates],
         rivals=[_rival_message(publisher, each) for each in forecast.rivals],
         issues=[_issue_message(each) for each in forecast.issues],
-        model_version=model_version,
+        model_version=made.model_version,
         gallery_version=made.gallery_version,
     )
 
@@ -343,10 +339,11 @@ def _issue_message(issue: Issue) -> gallery_pb2.ImageIssue:
     return gallery_pb2.ImageIssue(kind=kind, advice=issue.advice)
 
 
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(timedelta(seconds=seconds))
-    return duration
+def duration(seconds: float) -> Duration:
+    """A span of time."""
+    converted = Duration()
+    converted.FromTimedelta(timedelta(seconds=seconds))
+    return converted
 
 
 def _no_match_message(reason: decision.NoMatch | None) -> "recognition_pb2.NoMatchReason.ValueType":

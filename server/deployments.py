@@ -20,32 +20,42 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 from indexing.blobs import BlobStore
-from indexing.bundle import load_bundle
+from indexing.bundle_store import BundleStore
 from indexing.errors import ImageLinkError, ShardUnavailable
-from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_archives import ArchiveStore
+from indexing.gallery_backfill import BackfillStore
 from indexing.gallery_erasures import ErasureStore
+from indexing.gallery_models import ModelStore
 from indexing.gallery_placement import PlacementStore
-from indexing.placement import Place
-from indexing.recognition import Photo, Recogniser
+from indexing.gallery_watch import ScanCountStore
+from indexing.placement import Generation
 from indexing.replica import ShardReplica
 from indexing.search import Query, SearchResult
-from indexing.shard import Shard
+from indexing.shard import ModelShards
 from indexing.snapshot import SnapshotStore
 from server.archives import Archivist
 from server.assessment import Assessor
 from server.auth import Authenticator
+from server.backfill import BATCH
 from server.erasing import Eraser
 from server.explanation import Explainer
+from server.gate import Gate
+from server.model_operator import ModelOperator
+from server.models import Models, ServingFollower
+from server.monitoring import Monitoring, ScanMonitor, Shadow, Watch
 from server.placement import PlacementFollower, Placer
 from server.rebalancing import Rebalancer
 from server.registration import Registrar
-from server.scanning import Outcome, PlacedGalleries, Scanning, ShardedRecogniser
+from server.rollout_driver import Preparer, RolloutDriver, RolloutSupervisor
+from server.scanning import Asked, Outcome, PlacedGalleries, Scanning, recognise_together
 from server.service import Services
 from server.settings import Backends, Settings
 
 APPLICATION = "imagelink"
+WORKER = "rollout"
+# Of the system's processes, after which the worker of a rollout comes.
+LOWEST_PRIORITY = 19
 # Batches of features travel inline; the object store only needs room for what Ray itself puts.
 DRAIN_SECONDS = 5
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
@@ -59,6 +69,7 @@ SERVICERS = [
     "imagelink.v1.gallery_pb2_grpc.add_GalleryServicer_to_server",
     "imagelink.v1.publisher_pb2_grpc.add_PublishersServicer_to_server",
     "imagelink.v1.placement_pb2_grpc.add_ShardsServicer_to_server",
+    "imagelink.v1.model_pb2_grpc.add_ModelsServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 ]
 
@@ -88,15 +99,16 @@ def _open_as_many_files_as_allowed() -> None:
 class GalleryShard:
     """One replica of a gallery shard."""
 
-    async def __init__(self, settings: Settings, backends: Backends) -> None:
+    async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
         _one_thread_per_request()
         _open_as_many_files_as_allowed()
-        bundle = await asyncio.to_thread(load_bundle, settings.bundle)
+        shards = ModelShards(_bundles(backends).load)
+        await shards.generation(version)
         pool = await open_pool(backends.database_url, settings.database_connections)
         self._replica = ShardReplica(
-            Shard(bundle),
+            shards.generation,
             GalleryStore(pool),
-            SnapshotStore(backends.snapshots, bundle.version),
+            SnapshotStore(backends.snapshots),
             ErasureStore(pool),
             serve.get_replica_context().replica_tag,
             settings.gallery_memory_mb * 1_000_000,
@@ -107,9 +119,13 @@ class GalleryShard:
         """Answers the queries of a batch."""
         return await self._replica.search(queries)
 
-    async def warm(self, publishers: Sequence[Place]) -> None:
+    async def warm(self, galleries: Sequence[Generation]) -> None:
         """Loads galleries, or parts of some, before scans ask for them."""
-        await self._replica.warm(publishers)
+        await self._replica.warm(galleries)
+
+    async def prepare(self, former: str, new: str) -> None:
+        """Loads what is loaded of one model version under another."""
+        await self._replica.prepare(former, new)
 
     async def check_health(self) -> None:
         """Fails where the replica no longer follows the changes."""
@@ -119,43 +135,54 @@ class GalleryShard:
 
 @serve.deployment(health_check_period_s=5)
 class Scanner(Services):
-    """The ingress: one replica of the API, with the model in it."""
+    """The ingress: one replica of the API, with the models in it."""
 
-    async def __init__(self, settings: Settings, backends: Backends) -> None:
+    async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
         _one_thread_per_request()
         _one_thread_for_the_network()
-        bundle = await asyncio.to_thread(load_bundle, settings.bundle)
         pool = await open_pool(backends.database_url, settings.database_connections)
         store, blobs = GalleryStore(pool), BlobStore.from_url(backends.blob_url)
         eraser = Eraser(store, ErasureStore(pool), blobs)
-        placements, shards = PlacementStore(pool), ShardApplications(settings, backends)
-        placed, placer = PlacementFollower(placements), Placer(placements, shards)
+        versions, images, counts = ModelStore(pool), BackfillStore(pool), ScanCountStore(pool)
+        serving, bundles = ServingFollower(versions, version), _bundles(backends)
+        name = serve.get_replica_context().replica_tag
+        models = Models(bundles.load, serving, versions, name, settings.batch_size)
+        await models.begin()
+        placements, shards = PlacementStore(pool), ShardApplications(settings, backends, version)
+        placed, placer = PlacementFollower(placements), Placer(placements, shards, models.version)
         rebalancer = Rebalancer(placements, placed, shards, placer, settings.part_images)
-        self._following = [
-            asyncio.create_task(each.follow()) for each in (eraser, placed, rebalancer)
-        ]
         galleries = PlacedGalleries(placed.placement, shards.search)
-        self._recogniser = ShardedRecogniser(Recogniser(bundle), galleries.search)
+        self._search = galleries.search
         self._recognise.set_max_batch_size(settings.batch_size)
         self._recognise.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)
-        features = FeatureExtractor(bundle)
-        scanning = Scanning(self._recognise)
+        shadow, watch = Shadow(models, serving, self._alone, counts), Watch(versions, counts)
+        monitoring = Monitoring(ScanMonitor(counts), shadow, watch, serving)
+        scanning = Scanning(models, self._recognise, monitoring.note)
+        supervisor = RolloutSupervisor(versions, images, serving, shards)
+        preparer = Preparer(placed, shards)
         super().__init__(
             Authenticator(store, backends.operator_key),
             store,
-            Registrar(store, blobs, features),
+            Registrar(store, blobs, models),
             eraser,
-            Archivist(store, ArchiveStore(pool), blobs, features),
+            Archivist(store, ArchiveStore(pool), blobs, models),
             scanning,
-            Explainer(scanning, store, blobs, bundle.calibration),
-            Assessor(bundle, galleries.search),
+            Explainer(scanning, store, blobs, models),
+            Assessor(models.serving, galleries.search),
             placer,
-            bundle.version,
+            ModelOperator(versions, bundles, images, counts, watch, preparer),
         )
+        followers = (eraser, placed, rebalancer, serving, models, monitoring, supervisor)
+        self._following = [asyncio.create_task(each.follow()) for each in followers]
 
     @serve.batch(max_concurrent_batches=2)
-    async def _recognise(self, photos: list[Photo]) -> list[Outcome]:
-        return await self._recogniser.recognise(photos)
+    async def _recognise(self, asked: list[Asked]) -> list[Outcome]:
+        return await recognise_together(asked, self._search)
+
+    async def _alone(self, asked: Asked) -> Outcome:
+        """Recognises a photo outside of the batches, which it would hold up."""
+        (outcome,) = await recognise_together([asked], self._search)
+        return outcome
 
     async def check_health(self) -> None:
         """Fails where the replica no longer follows the placement, or moves or erases any more."""
@@ -164,12 +191,44 @@ class Scanner(Services):
                 task.result()
 
 
-class ShardApplications:
-    """The shards, each a Serve application of its own, so that one can come or go alone."""
+@serve.deployment(health_check_period_s=5)
+class RolloutWorker:
+    """The process that drives a rollout, behind all others in priority."""
 
-    def __init__(self, settings: Settings, backends: Backends) -> None:
+    async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
+        os.nice(LOWEST_PRIORITY)
+        _one_thread_per_request()
+        _one_thread_for_the_network()
+        pool = await open_pool(backends.database_url, settings.database_connections)
+        store, blobs = GalleryStore(pool), BlobStore.from_url(backends.blob_url)
+        versions, images = ModelStore(pool), BackfillStore(pool)
+        serving = ServingFollower(versions, version)
+        name = serve.get_replica_context().replica_tag
+        models = Models(_bundles(backends).load, serving, versions, name, BATCH)
+        shards = ShardApplications(settings, backends, version)
+        placed = PlacementFollower(PlacementStore(pool))
+        gate = Gate(store, images, blobs, PlacedGalleries(placed.placement, shards.search).search)
+        preparer = Preparer(placed, shards)
+        driver = RolloutDriver(versions, images, serving, models, blobs, gate, preparer)
+        self._following = [asyncio.create_task(each.follow()) for each in (placed, driver)]
+
+    async def check_health(self) -> None:
+        """Fails where the replica no longer drives."""
+        for task in self._following:
+            if task.done():
+                task.result()
+
+
+class ShardApplications:
+    """The shards, each a Serve application of its own, so that one can come or go alone.
+
+    So is the worker of a rollout.
+    """
+
+    def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
         self._settings = settings
         self._backends = backends
+        self._version = version
         self._handles: dict[int, DeploymentHandle] = {}
 
     async def search(
@@ -184,24 +243,48 @@ class ShardApplications:
             return [ShardUnavailable(shard=shard)] * len(queries)
         return found
 
-    async def warm(self, shard: int, galleries: Sequence[Place]) -> None:
+    async def warm(self, shard: int, galleries: Sequence[Generation]) -> None:
         """Has every replica of a shard load galleries. Raises ShardUnavailable."""
+        await self._tell(shard, "warm", galleries)
+
+    async def prepare(self, shard: int, former: str, new: str) -> None:
+        """Has every replica of a shard load what it has of one model version under another.
+
+        Raises ShardUnavailable.
+        """
+        await self._tell(shard, "prepare", former, new)
+
+    async def _tell(self, shard: int, method: str, *arguments: object) -> None:
         try:
             handle = await self._handle(shard)
             # A new handle knows no replica yet, and only an ordinary call waits for one.
             await handle.warm.remote([])
-            await handle.broadcast("warm", galleries).results_async()
+            await handle.broadcast(method, *arguments).results_async()
         except (*LOST, RayTaskError) as error:
             log.warning("shard does not load galleries", shard=shard, why=repr(error))
             raise ShardUnavailable(shard=shard) from error
 
+    async def start_worker(self) -> None:
+        """Starts the worker of a rollout where it does not run."""
+        if await asyncio.to_thread(_application_status, WORKER) is None:
+            deployment = RolloutWorker.options(ray_actor_options={"num_cpus": 0})
+            worker = deployment.bind(self._settings, self._backends, self._version)
+            target = serve.RunTarget(worker, WORKER, route_prefix=None)
+            await asyncio.to_thread(serve.run_many, [target], wait_for_applications_running=False)
+
+    async def stop_worker(self) -> None:
+        """Ends the worker of a rollout where it runs."""
+        if await asyncio.to_thread(_application_status, WORKER) is not None:
+            await asyncio.to_thread(serve.delete, WORKER)
+
     async def start(self, shard: int) -> None:
         """Starts a shard's application where it does not run. Raises ShardUnavailable."""
-        if await asyncio.to_thread(_application_status, shard) is None:
-            target = _shard_target(self._settings, self._backends, shard)
+        if await asyncio.to_thread(_application_status, _shard_application(shard)) is None:
+            target = _shard_target(self._settings, self._backends, self._version, shard)
             await asyncio.to_thread(serve.run_many, [target], wait_for_applications_running=False)
         deadline = time.monotonic() + START_SECONDS
-        while await asyncio.to_thread(_application_status, shard) is not ApplicationStatus.RUNNING:
+        name = _shard_application(shard)
+        while await asyncio.to_thread(_application_status, name) is not ApplicationStatus.RUNNING:
             if time.monotonic() > deadline:
                 raise ShardUnavailable(shard=shard)
             await asyncio.sleep(0.5)
@@ -209,8 +292,9 @@ class ShardApplications:
     async def stop(self, shard: int) -> None:
         """Ends a shard's application where it runs."""
         self._handles.pop(shard, None)
-        if await asyncio.to_thread(_application_status, shard) is not None:
-            await asyncio.to_thread(serve.delete, _shard_application(shard))
+        name = _shard_application(shard)
+        if await asyncio.to_thread(_application_status, name) is not None:
+            await asyncio.to_thread(serve.delete, name)
 
     async def _handle(self, shard: int) -> DeploymentHandle:
         if shard not in self._handles:
@@ -219,8 +303,8 @@ class ShardApplications:
         return self._handles[shard]
 
 
-def start(settings: Settings, backends: Backends, shards: Sequence[int]) -> None:
-    """Starts a Ray of this machine and the applications on it."""
+def start(settings: Settings, backends: Backends, version: str, shards: Sequence[int]) -> None:
+    """Starts a Ray of this machine and the applications on it, with the version in service."""
     replicas = settings.scanners + (len(shards) + MORE_SHARDS) * settings.shard_replicas
     ray.init(
         address="local",
@@ -236,8 +320,9 @@ def start(settings: Settings, backends: Backends, shards: Sequence[int]) -> None
         http_options={"host": "127.0.0.1", "port": settings.http_port},
     )
     scanner = Scanner.options(num_replicas=settings.scanners, **_limits(settings))
-    ingress = serve.RunTarget(scanner.bind(settings, backends), APPLICATION)
-    serve.run_many([ingress, *(_shard_target(settings, backends, shard) for shard in shards)])
+    ingress = serve.RunTarget(scanner.bind(settings, backends, version), APPLICATION)
+    targets = [_shard_target(settings, backends, version, shard) for shard in shards]
+    serve.run_many([ingress, *targets])
 
 
 def stop() -> None:
@@ -246,11 +331,17 @@ def stop() -> None:
     ray.shutdown()
 
 
-def _shard_target(settings: Settings, backends: Backends, shard: int) -> serve.RunTarget:
+def _bundles(backends: Backends) -> BundleStore:
+    return BundleStore(BlobStore.from_url(backends.blob_url), backends.bundles)
+
+
+def _shard_target(
+    settings: Settings, backends: Backends, version: str, shard: int
+) -> serve.RunTarget:
     deployment = GalleryShard.options(num_replicas=settings.shard_replicas, **_limits(settings))
     # Without a route no request from outside comes here, and HAProxy does not know of it.
     return serve.RunTarget(
-        deployment.bind(settings, backends), _shard_application(shard), route_prefix=None
+        deployment.bind(settings, backends, version), _shard_application(shard), route_prefix=None
     )
 
 
@@ -258,8 +349,8 @@ def _shard_application(shard: int) -> str:
     return f"shard-{shard}"
 
 
-def _application_status(shard: int) -> ApplicationStatus | None:
-    found = serve.status().applications.get(_shard_application(shard))
+def _application_status(name: str) -> ApplicationStatus | None:
+    found = serve.status().applications.get(name)
     return None if found is None else found.status
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexing.blobs import BlobStore, image_key
-from indexing.decision import Calibration, NoMatch
+from indexing.decision import NoMatch
 from indexing.errors import ReferenceNotFound
 from indexing.explanation import Judge, Judgement, Verdict
 from indexing.explanation_picture import draw_explanation
@@ -14,6 +14,7 @@ from indexing.gallery import GalleryStore
 from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE
 from indexing.reference import Publisher, Reference
+from server.models import Models
 from server.scanning import Scanning
 
 JPEG_QUALITY = 85
@@ -48,6 +49,7 @@ class Explained:
 
     explanations: tuple[Explanation, ...]
     no_match: NoMatch | None
+    model_version: str
     gallery_version: int
     size: tuple[int, int]
 
@@ -60,12 +62,12 @@ class Explainer:
         scanning: Scanning,
         store: GalleryStore,
         blobs: BlobStore,
-        calibration: Calibration,
+        models: Models,
     ) -> None:
         self._scanning = scanning
         self._store = store
         self._blobs = blobs
-        self._calibration = calibration
+        self._models = models
 
     async def explain(self, publisher: Publisher, question: Question) -> Explained:
         """Scans a photo as ever, and says what became of the candidates.
@@ -79,7 +81,8 @@ class Explainer:
         )
         scan = await self._scanning.scan(publisher, question.image, question.min_gallery_version)
         found = scan.recognition
-        judge = Judge(self._calibration, publisher.false_accept_budget)
+        model = await self._models.get(found.model_version)
+        judge = Judge(model.bundle.calibration, publisher.false_accept_budget)
         judgements = judge.judge(found.candidates, found.matches)
         wanted = judgements[: question.count] if asked is None else [_of(asked, judgements)]
         counts = [found.keypoints[each.channel] if each.channel else 0 for each in wanted]
@@ -87,7 +90,9 @@ class Explainer:
             *(self._picture(publisher.id, scan.pixels, judgement) for judgement in wanted)
         )
         explanations = tuple(map(Explanation, wanted, counts, pictures))
-        return Explained(explanations, found.no_match, found.gallery_version, scan.size)
+        return Explained(
+            explanations, found.no_match, found.model_version, found.gallery_version, scan.size
+        )
 
     async def _picture(self, publisher: str, photo: Pixels, judgement: Judgement) -> bytes:
         try:

@@ -40,13 +40,11 @@ class GalleryService:
         registrar: Registrar,
         eraser: Eraser,
         assessor: Assessor,
-        model_version: str,
     ) -> None:
         self._store = store
         self._registrar = registrar
         self._eraser = eraser
         self._assessor = assessor
-        self._model_version = model_version
         self._batch_slots = asyncio.Semaphore(BATCH_SLOTS)
 
     @rpc(PUBLISH)
@@ -60,9 +58,7 @@ class GalleryService:
             publisher = publisher_of(caller)
             made = await self._assessor.assess_registered(publisher, request.image, written)
             if made:
-                answer.assessment.CopyFrom(
-                    convert.assessment_message(publisher.id, made, self._model_version)
-                )
+                answer.assessment.CopyFrom(convert.assessment_message(publisher.id, made))
         return answer
 
     @stream_rpc(PUBLISH)
@@ -100,7 +96,7 @@ class GalleryService:
         publisher = publisher_of(caller)
         made = await self._assessor.assess(publisher, request.image)
         return gallery_pb2.AssessImageResponse(
-            assessment=convert.assessment_message(publisher.id, made, self._model_version)
+            assessment=convert.assessment_message(publisher.id, made)
         )
 
     @rpc(PUBLISH)

@@ -10,9 +10,9 @@ from indexing.errors import DatabaseUnavailable, ImageLinkError
 from indexing.gallery_placement import PlacementState, PlacementStore, check_active
 from indexing.placement import (
     Assignment,
+    Generation,
     Load,
     Location,
-    Place,
     Placement,
     ShardStatus,
     loads,
@@ -33,8 +33,14 @@ class Shards(Protocol):
     ) -> list[SearchResult | ImageLinkError]:
         """Answers queries from one shard."""
 
-    async def warm(self, shard: int, galleries: Sequence[Place]) -> None:
+    async def warm(self, shard: int, galleries: Sequence[Generation]) -> None:
         """Has every replica of a shard load galleries. Raises ShardUnavailable."""
+
+    async def prepare(self, shard: int, former: str, new: str) -> None:
+        """Has every replica of a shard load what it has of one model version under another.
+
+        Raises ShardUnavailable.
+        """
 
     async def start(self, shard: int) -> None:
         """Starts a shard's processes where they do not run. Raises ShardUnavailable."""
@@ -102,13 +108,16 @@ class PlacedShard:
 class Placer:
     """Says where galleries live, and puts publishers elsewhere.
 
-    A gallery is loaded in its new place first; then one change in the database has all scans
-    go there.
+    A gallery is loaded in its new place first, under the model version that serves its publisher;
+    then one change in the database has all scans go there.
     """
 
-    def __init__(self, store: PlacementStore, shards: Shards) -> None:
+    def __init__(
+        self, store: PlacementStore, shards: Shards, model_version: Callable[[str], str]
+    ) -> None:
         self._store = store
         self._shards = shards
+        self._model_version = model_version
 
     async def list_shards(self) -> list[PlacedShard]:
         """All shards by number."""
@@ -170,12 +179,14 @@ class Placer:
 
     async def warm(self, moved: Iterable[tuple[str, Location]]) -> None:
         """Has galleries loaded where they will live. Raises ShardUnavailable."""
-        by_shard: dict[int, list[Place]] = {}
+        by_shard: dict[int, list[Generation]] = {}
         for publisher, location in moved:
-            by_shard.setdefault(location.shard, []).append((publisher, location.part))
+            version = self._model_version(publisher)
+            generation = Generation(publisher, location.part, version)
+            by_shard.setdefault(location.shard, []).append(generation)
         await asyncio.gather(*(self._warm(*each) for each in by_shard.items()))
 
-    async def _warm(self, shard: int, galleries: Sequence[Place]) -> None:
+    async def _warm(self, shard: int, galleries: Sequence[Generation]) -> None:
         for start in range(0, len(galleries), WARM_BATCH):
             await self._shards.warm(shard, galleries[start : start + WARM_BATCH])
 

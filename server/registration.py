@@ -6,25 +6,28 @@ import itertools
 import os
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from indexing.blobs import BlobStore, image_key
 from indexing.errors import (
     DatabaseUnavailable,
+    FeaturesOutdated,
     ImageLinkError,
+    ImageTooPlain,
     ImageTooSmall,
     ReferenceAlreadyExists,
     ReferenceNotFound,
 )
 from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
 from indexing.gallery import GalleryStore
-from indexing.gallery_records import ImageFeatures, NewImage, NewReference, Written
+from indexing.gallery_records import ImageFeatures, NewImage, NewReference, Written, unusable
 from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE
 from indexing.reference import ReferenceImage
+from server.models import Model, Models
 
 MIN_REFERENCE_SIDE = 64
 # As many as there are cores; the threads beside them are for the photos of scans.
@@ -70,13 +73,30 @@ def image_features(extractor: FeatureExtractor, pixels: Pixels) -> ImageFeatures
     return ImageFeatures(extractor.version, embedding_bytes(found.embedding), geometry_bytes(found))
 
 
+def written_features(models: Sequence[Model], pixels: Pixels) -> tuple[ImageFeatures, ...]:
+    """The features of an image under each model version that it needs them of.
+
+    Raises ImageTooPlain where the first, which is in service, can make nothing of it; one that
+    cannot keeps that.
+    """
+    serving, *others = models
+    return (image_features(serving.features, pixels), *(_or_none(each, pixels) for each in others))
+
+
+def _or_none(model: Model, pixels: Pixels) -> ImageFeatures:
+    try:
+        return image_features(model.features, pixels)
+    except ImageTooPlain:
+        return unusable(model.version)
+
+
 class Registrar:
     """Registers references, adds and removes images, in the database and the blob store."""
 
-    def __init__(self, store: GalleryStore, blobs: BlobStore, features: FeatureExtractor) -> None:
+    def __init__(self, store: GalleryStore, blobs: BlobStore, models: Models) -> None:
         self._store = store
         self._blobs = blobs
-        self._features = features
+        self._models = models
         self._preparing = asyncio.Semaphore(PREPARED_AT_A_TIME)
 
     async def register(self, asked: Registration) -> Written:
@@ -145,7 +165,7 @@ class Registrar:
         key = image_key(new.publisher, new.image.id)
         await self._blobs.put(key, data)
         try:
-            written = await write(new)
+            written = await self._written(new, data, write)
         except DatabaseUnavailable:
             # The row may be there all the same: its image stays, as it does at a cancellation.
             raise
@@ -156,11 +176,28 @@ class Registrar:
             await self._blobs.delete([key])
         return written
 
-    async def _prepare(self, data: bytes) -> tuple[ReferenceImage, ImageFeatures]:
-        async with self._preparing:
-            return await asyncio.to_thread(self._prepared, data)
+    async def _written(
+        self, new: New, data: bytes, write: Callable[[New], Awaitable[Written]]
+    ) -> Written:
+        """Writes the rows, with the features that they need by then."""
+        while True:
+            try:
+                return await write(new)
+            except FeaturesOutdated:
+                # A rollout has begun since they were made.
+                await self._models.refresh()
+                _, features = await self._prepare(data)
+                new = replace(new, features=features)
 
-    def _prepared(self, data: bytes) -> tuple[ReferenceImage, ImageFeatures]:
-        pixels, (width, height) = decode_reference(data)
-        image = ReferenceImage(str(uuid.uuid4()), width, height, hashlib.sha256(data).digest())
-        return image, image_features(self._features, pixels)
+    async def _prepare(self, data: bytes) -> tuple[ReferenceImage, tuple[ImageFeatures, ...]]:
+        models = await self._models.written()
+        async with self._preparing:
+            return await asyncio.to_thread(_prepared, models, data)
+
+
+def _prepared(
+    models: Sequence[Model], data: bytes
+) -> tuple[ReferenceImage, tuple[ImageFeatures, ...]]:
+    pixels, (width, height) = decode_reference(data)
+    image = ReferenceImage(str(uuid.uuid4()), width, height, hashlib.sha256(data).digest())
+    return image, written_features(models, pixels)

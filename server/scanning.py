@@ -2,16 +2,18 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
-from indexing.errors import ImageLinkError
+from indexing.errors import ImageLinkError, ModelUnavailable
 from indexing.image import Pixels, decode
 from indexing.placement import Placement
 from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
 from indexing.reference import Publisher
 from indexing.search import Query, SearchResult
+from server.models import Models
 
 ShardSearch = Callable[[Sequence[Query]], Awaitable[list[SearchResult | ImageLinkError]]]
 Outcome = Recognition | ImageLinkError
@@ -26,24 +28,50 @@ class Scan:
     size: tuple[int, int]
 
 
-class Scanning:
-    """Scans photos: ``recognise`` joins the photos of several requests in a batch."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A photo, and what is to recognise it: the model version that serves its publisher."""
 
-    def __init__(self, recognise: Callable[[Photo], Awaitable[Outcome]]) -> None:
+    recogniser: Recogniser
+    photo: Photo
+
+
+class Scanning:
+    """Scans photos: ``recognise`` joins the photos of several requests in a batch.
+
+    ``note`` is told of every scan that was answered.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        recognise: Callable[[Asked], Awaitable[Outcome]],
+        note: Callable[[Photo, Recognition, float], None],
+    ) -> None:
+        self._models = models
         self._recognise = recognise
+        self._note = note
 
     async def scan(self, publisher: Publisher, image: bytes, min_gallery_version: int) -> Scan:
         """Recognises one photo in the publisher's gallery. Raises ImageLinkError."""
         start = time.perf_counter()
         pixels, size = await asyncio.to_thread(decode, image, WORKING_SIDE)
         decoded = time.perf_counter() - start
-        outcome = await self._recognise(
-            Photo(publisher.id, pixels, publisher.false_accept_budget, min_gallery_version)
-        )
+        photo = Photo(publisher.id, pixels, publisher.false_accept_budget, min_gallery_version)
+        outcome = await self._answer(photo)
+        if isinstance(outcome, ModelUnavailable):
+            # The version may have gone out of service since this process last heard of it.
+            await self._models.refresh()
+            outcome = await self._answer(photo)
         if isinstance(outcome, ImageLinkError):
             raise outcome
+        self._note(photo, outcome, time.perf_counter() - start)
         recognition = replace(outcome, seconds={"decode": decoded, **outcome.seconds})
         return Scan(recognition, pixels, size)
+
+    async def _answer(self, photo: Photo) -> Outcome:
+        model = await self._models.serving(photo.publisher)
+        return await self._recognise(Asked(model.recogniser, photo))
 
 
 class PlacedGalleries:
@@ -134,3 +162,20 @@ class ShardedRecogniser:
 
         answers = await self._recogniser.recognise(photos, search)
         return [failures.get(number, answer) for number, answer in enumerate(answers)]
+
+
+async def recognise_together(asked: Sequence[Asked], search: ShardSearch) -> list[Outcome]:
+    """Recognises a batch of photos, those of each model version together."""
+    together: defaultdict[Recogniser, list[int]] = defaultdict(list)
+    for number, each in enumerate(asked):
+        together[each.recogniser].append(number)
+    answers = await asyncio.gather(
+        *(
+            ShardedRecogniser(recogniser, search).recognise([asked[n].photo for n in numbers])
+            for recogniser, numbers in together.items()
+        )
+    )
+    outcomes: dict[int, Outcome] = {}
+    for numbers, found in zip(together.values(), answers, strict=True):
+        outcomes.update(zip(numbers, found, strict=True))
+    return [outcomes[number] for number in range(len(asked))]

@@ -18,6 +18,8 @@ from server.erasing import Eraser
 from server.erasure_service import ErasureService
 from server.explanation import Explainer, Question
 from server.gallery_service import GalleryService
+from server.model_operator import ModelOperator
+from server.model_service import ModelService
 from server.ownership import own_reference, publisher_of
 from server.placement import Placer
 from server.receipts import receipt_name
@@ -32,7 +34,7 @@ PUBLISHER_FIELDS = frozenset({"display_name", "suspended", "false_accept_budget"
 log = structlog.get_logger()
 
 
-class Services(GalleryService, ArchiveService, ErasureService, ShardService):
+class Services(GalleryService, ArchiveService, ErasureService, ShardService, ModelService):
     """Every service of the API, as the methods of one object."""
 
     def __init__(
@@ -46,12 +48,13 @@ class Services(GalleryService, ArchiveService, ErasureService, ShardService):
         explainer: Explainer,
         assessor: Assessor,
         placer: Placer,
-        model_version: str,
+        operator: ModelOperator,
     ) -> None:
-        GalleryService.__init__(self, store, registrar, eraser, assessor, model_version)
+        GalleryService.__init__(self, store, registrar, eraser, assessor)
         ArchiveService.__init__(self, archivist)
         ErasureService.__init__(self, eraser)
         ShardService.__init__(self, placer)
+        ModelService.__init__(self, operator)
         self.authenticator = authenticator
         self._scanning = scanning
         self._explainer = explainer
@@ -73,9 +76,7 @@ class Services(GalleryService, ArchiveService, ErasureService, ShardService):
             "min_gallery_version", request.min_gallery_version
         )
         scan = await self._scanning.scan(publisher, request.image, version)
-        answer = convert.scan_message(
-            publisher.id, scan.recognition, scan.size, self._model_version, scan_id
-        )
+        answer = convert.scan_message(publisher.id, scan.recognition, scan.size, scan_id)
         log.info("scan", scan=scan_id, publisher=publisher.id, matches=len(answer.matches))
         return answer
 
@@ -92,7 +93,7 @@ class Services(GalleryService, ArchiveService, ErasureService, ShardService):
             convert.checked_explanation_count("max_explanations", request.max_explanations),
         )
         explained = await self._explainer.explain(publisher, question)
-        return convert.explain_message(publisher.id, explained, self._model_version)
+        return convert.explain_message(publisher.id, explained)
 
     @rpc(OPERATE)
     async def CreatePublisher(

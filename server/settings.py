@@ -34,7 +34,10 @@ class Settings(BaseSettings):
     blob_url: str | None = Field(
         None, description="file:///, s3:// or another object store URL; DATA_DIR/blobs by default."
     )
-    bundle: Path = Field(DEFAULT_BUNDLE, description="Folder of the model bundle to serve.")
+    bundle: Path = Field(
+        DEFAULT_BUNDLE,
+        description="Folder of the model bundle to begin with; `imagelink model rollout` brings others.",
+    )
     operator_key: SecretStr | None = Field(
         None, description="The operator's API key; generated into DATA_DIR/operator.key by default."
     )
@@ -62,6 +65,9 @@ class Settings(BaseSettings):
         None,
         description="Where shards keep galleries to start from; DATA_DIR/snapshots by default.",
     )
+    bundle_dir: Path | None = Field(
+        None, description="Where processes keep model bundles; DATA_DIR/bundles by default."
+    )
     database_connections: int = Field(8, ge=4, description="Database connections per replica.")
 
     @classmethod
@@ -79,11 +85,12 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Where a running server keeps things: database DSN, blob store URL, the folder of snapshots, and
-    the operator's key.
+    """Where a running server keeps things: database DSN, blob store URL, the folders of snapshots and
+    of model bundles, and the operator's key.
     """
 
     database_url: str
     blob_url: str
     snapshots: Path
+    bundles: Path
     operator_key: str = field(repr=False)

@@ -18,6 +18,7 @@ from indexing.bundle import (
     calibration_values,
     load_bundle,
     save_bundle,
+    test_embedding,
 )
 from training.calibration import fit_calibration, run_trials
 from training.codebooks import fit_local_features
@@ -71,9 +72,13 @@ def publish(publication: Publication, output: Path) -> str:
     manifest = _manifest(publication, fingerprint(paths), figures)
     with tempfile.TemporaryDirectory() as draft:
         save_bundle(Path(draft), manifest, tensors)
-        trials = run_trials(load_bundle(Path(draft)), pictures, publication.views, publication.seed)
-    fitted = calibration_values(fit_calibration(trials))
-    return save_bundle(output, manifest.model_copy(update={"calibration": fitted}), tensors)
+        drafted = load_bundle(Path(draft))
+        trials = run_trials(drafted, pictures, publication.views, publication.seed)
+    fitted = {
+        "calibration": calibration_values(fit_calibration(trials)),
+        "test_embedding": test_embedding(drafted),
+    }
+    return save_bundle(output, manifest.model_copy(update=fitted), tensors)
 
 
 def _evaluated(run: Path) -> dict[str, float]:

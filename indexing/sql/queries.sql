@@ -116,8 +116,11 @@ new_image as (
     returning id
 )
 insert into image_features (publisher_id, image_id, model_version, embedding, local_features)
-select %(publisher)s, id, %(model_version)s, %(embedding)s, %(local_features)s
+select %(publisher)s, new_image.id, made.*
 from new_image
+cross join unnest(
+    %(model_versions)s::text[], %(embeddings)s::bytea[], %(local_features)s::bytea[]
+) made
 returning image_id
 
 -- name: insert_image
@@ -132,7 +135,10 @@ new_image as (
     values (%(image_id)s, %(publisher)s, %(reference)s, %(width)s, %(height)s, %(sha256)s)
 )
 insert into image_features (publisher_id, image_id, model_version, embedding, local_features)
-values (%(publisher)s, %(image_id)s, %(model_version)s, %(embedding)s, %(local_features)s)
+select %(publisher)s, %(image_id)s, made.*
+from unnest(
+    %(model_versions)s::text[], %(embeddings)s::bytea[], %(local_features)s::bytea[]
+) made
 
 -- name: delete_image
 -- The image with its features, and the time of the reference's change.
@@ -426,7 +432,11 @@ with new_image as (
     returning id
 )
 insert into image_features (publisher_id, image_id, model_version, embedding, local_features)
-select %(publisher)s, id, %(model_version)s, %(embedding)s, %(local_features)s from new_image
+select %(publisher)s, new_image.id, made.*
+from new_image
+cross join unnest(
+    %(model_versions)s::text[], %(embeddings)s::bytea[], %(local_features)s::bytea[]
+) made
 
 -- name: begin_snapshot
 -- All that follows in this transaction sees one moment.
@@ -601,3 +611,273 @@ $$
 
 -- name: take_confined_role
 set role imagelink_confined
+
+-- name: share_model_lock
+-- Who writes images holds it until the commit. The number is arbitrary and ours.
+select pg_advisory_xact_lock_shared(7310577019641223)
+
+-- name: take_model_lock
+-- Waits for all who write images, and has them wait until the commit.
+select pg_advisory_xact_lock(7310577019641223)
+
+-- name: written_models
+-- The versions that every image needs features of.
+select model_version from serving
+union
+select version
+from rollout, unnest(array[model_version, former_version]) version
+where state in ('backfilling', 'evaluating', 'ready', 'canary', 'active')
+
+-- name: insert_model
+insert into model (version, manifest, size_bytes)
+values (%(version)s, %(manifest)s, %(size_bytes)s)
+on conflict (version) do nothing
+
+-- name: models
+-- The newest first. What each is doing follows from the serving row and the rollouts.
+select
+    m.version, m.manifest, m.size_bytes, m.create_time,
+    case
+        when m.version = s.model_version
+            or exists (select from publisher_model p where p.model_version = m.version)
+            then 'active'
+        when r.state = 'backfilling' and m.version = r.model_version then 'backfilling'
+        when m.version in (r.model_version, r.former_version) then 'ready'
+        when exists (
+            select from rollout e
+            where e.former_version = m.version and e.state = 'completed'
+        ) then 'retired'
+        when (
+            select e.state from rollout e
+            where e.model_version = m.version order by e.id desc limit 1
+        ) = 'failed' then 'failed'
+        else 'uploaded'
+    end
+from model m
+left join serving s on true
+left join rollout r on r.state in ('backfilling', 'evaluating', 'ready', 'canary', 'active')
+where %(version)s::text is null or m.version = %(version)s
+order by m.create_time desc, m.version
+
+-- name: lock_model
+select version from model where version = %(version)s for update
+
+-- name: delete_model
+delete from model where version = %(version)s
+
+-- name: delete_features
+-- Some of a version's features: all at once would hold their rows for minutes.
+delete from image_features
+where ctid = any(
+    array(
+        select ctid from image_features where model_version = %(version)s limit %(limit)s
+    )
+)
+
+-- name: needless_features
+-- The versions that images have features of without need.
+select version
+from model
+where has_features
+    and version not in (select model_version from serving)
+    and version not in (select model_version from publisher_model)
+    and not exists (
+        select from rollout
+        where state in ('backfilling', 'evaluating', 'ready', 'canary', 'active')
+            and version in (model_version, former_version)
+    )
+
+-- name: set_has_features
+update model set has_features = %(has_features)s where version = %(version)s
+
+-- name: begin_serving
+-- Only where no version serves yet.
+insert into serving (model_version) values (%(version)s) on conflict do nothing
+
+-- name: serving_epoch
+select epoch from serving
+
+-- name: serving
+select epoch, model_version from serving
+
+-- name: publisher_models
+select publisher_id, model_version from publisher_model
+
+-- name: set_default_model
+update serving set model_version = %(version)s
+
+-- name: set_publisher_models
+insert into publisher_model (publisher_id, model_version)
+select p.id, %(version)s from publisher p where p.id = any(%(publishers)s)
+on conflict (publisher_id) do update set model_version = excluded.model_version
+
+-- name: clear_publisher_models
+delete from publisher_model
+
+-- name: next_epoch
+update serving set epoch = epoch + 1
+
+-- name: notify_models
+select pg_notify('model_change', '')
+
+-- name: listen_models
+listen model_change
+
+-- name: insert_rollout
+insert into rollout (
+    id, model_version, former_version, state, max_images_per_second, shadow_share
+)
+select
+    %(id)s, %(model)s, s.model_version, 'backfilling', %(max_images_per_second)s,
+    %(shadow_share)s
+from serving s
+returning id
+
+-- name: rollouts
+-- The latest first.
+select
+    id, model_version, former_version, state, create_time, state_time, paused,
+    max_images_per_second, shadow_share,
+    case when gate is null then null else jsonb_array_length(gate -> 'problems') = 0 end,
+    forced, problem, switch_time
+from rollout
+where (%(id)s::text is null or id = %(id)s)
+    and (
+        not %(under_way)s
+        or state in ('backfilling', 'evaluating', 'ready', 'canary', 'active')
+    )
+order by id desc
+
+-- name: lock_rollout
+select id from rollout where id = %(id)s for update
+
+-- name: set_rollout_state
+update rollout
+set state = %(state)s, problem = %(problem)s,
+    state_time = case when state = %(state)s then state_time else now() end
+where id = %(id)s
+
+-- name: set_rollout_switched
+update rollout
+set switch_time = now(), forced = forced or %(forced)s
+where id = %(id)s
+
+-- name: update_rollout
+-- A null leaves the column as it is.
+update rollout
+set paused = coalesce(%(paused)s, paused),
+    max_images_per_second = coalesce(%(max_images_per_second)s, max_images_per_second),
+    shadow_share = coalesce(%(shadow_share)s, shadow_share)
+where id = %(id)s
+
+-- name: set_rollout_gate
+update rollout set gate = %(gate)s where id = %(id)s
+
+-- name: rollout_gate
+select gate, state_time from rollout where id = %(id)s
+
+-- name: set_rollout_pace
+update rollout
+set images_per_second = %(images_per_second)s, pace_time = now()
+where id = %(id)s
+
+-- name: rollout_pace
+select case when pace_time > now() - %(fresh)s then images_per_second else 0 end
+from rollout
+where id = %(id)s
+
+-- name: lacking_images
+-- In the order of their ids, so that each look goes on where the last one ended.
+select i.publisher_id, i.reference_id, i.id::text, i.sha256
+from reference_image i
+where i.id > %(after)s
+    and not exists (
+        select from image_features f
+        where f.image_id = i.id and f.model_version = %(version)s
+    )
+order by i.id
+limit %(limit)s
+
+-- name: insert_features
+-- What was deleted since it was read has gone, and what was written since is as good.
+insert into image_features (publisher_id, image_id, model_version, embedding, local_features)
+select i.publisher_id, i.id, %(version)s, %(embedding)s, %(local_features)s
+from reference_image i
+where i.id = %(image)s
+for key share
+on conflict do nothing
+
+-- name: count_features
+select count(*) from image_features where model_version = %(version)s
+
+-- name: count_unusable
+select count(*) from image_features where model_version = %(version)s and embedding = ''
+
+-- name: count_all_images
+select count(*) from reference_image
+
+-- name: try_lock_rollout
+-- Until the end of the transaction. The number is arbitrary and ours.
+select pg_try_advisory_xact_lock(7310577019641224)
+
+-- name: see_scanner
+insert into scanner (id, models) values (%(id)s, %(models)s)
+on conflict (id) do update set models = excluded.models, seen_time = now()
+
+-- name: lagging_scanners
+select id from scanner
+where seen_time > now() - %(lease)s and not models @> array[%(version)s]
+order by id
+
+-- name: forget_scanners
+delete from scanner where seen_time < now() - %(age)s
+
+-- name: count_scans
+insert into scan_count (minute, publisher_id, model_version, scans, matches, seconds)
+values (
+    date_trunc('minute', now()), %(publisher)s, %(version)s, %(scans)s, %(matches)s, %(seconds)s
+)
+on conflict (minute, publisher_id, model_version) do update
+set scans = scan_count.scans + excluded.scans,
+    matches = scan_count.matches + excluded.matches,
+    seconds = scan_count.seconds + excluded.seconds
+
+-- name: forget_scan_counts
+delete from scan_count where minute < now() - %(age)s
+
+-- name: scan_rates
+-- Of some publishers, or of all for null, in whole minutes.
+select coalesce(sum(scans), 0), coalesce(sum(matches), 0), coalesce(sum(seconds), 0)
+from scan_count
+where model_version = %(version)s
+    and minute >= %(since)s - interval '1 minute' and minute <= %(until)s
+    and (%(publishers)s::text[] is null or publisher_id = any(%(publishers)s))
+
+-- name: count_shadows
+insert into shadow_count (rollout_id, scans, agreed, former_only, new_only)
+select id, %(scans)s, %(agreed)s, %(former_only)s, %(new_only)s from rollout where id = %(id)s
+on conflict (rollout_id) do update
+set scans = shadow_count.scans + excluded.scans,
+    agreed = shadow_count.agreed + excluded.agreed,
+    former_only = shadow_count.former_only + excluded.former_only,
+    new_only = shadow_count.new_only + excluded.new_only
+
+-- name: shadow_counts
+select scans, agreed, former_only, new_only from shadow_count where rollout_id = %(id)s
+
+-- name: sampled_images
+-- Some images of each publisher's active references, the same ones each time.
+select publisher_id, reference_id, id::text, sha256
+from (
+    select
+        i.publisher_id, i.reference_id, i.id, i.sha256,
+        row_number() over (partition by i.publisher_id order by md5(i.id::text)) as place
+    from reference_image i
+    join reference r on r.publisher_id = i.publisher_id and r.id = i.reference_id
+    where r.active
+) ranked
+order by place, publisher_id
+limit %(limit)s
+
+-- name: count_publishers
+select count(*) from publisher

@@ -18,7 +18,7 @@ def a_reference(reference_id: str, publisher: str = "acme", **changes: object) -
         link=f"https://example.com/{reference_id}",
         metadata={"title": reference_id},
         image=image,
-        features=ImageFeatures(MODEL, b"\x00\x3c" * 8, b"\x00local\xff" + reference_id.encode()),
+        features=(ImageFeatures(MODEL, b"\x00\x3c" * 8, b"\x00local\xff" + reference_id.encode()),),
         request_id=None,
         fingerprint=b"fingerprint",
     )

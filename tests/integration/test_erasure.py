@@ -320,13 +320,13 @@ class Indexes:
         found = self._extractor.reference(PICTURE)
         embedding, local = embedding_bytes(found.embedding), geometry_bytes(found)
         features = ImageFeatures(self._bundle.version, embedding, local)
-        await self._registered.one(a_reference(reference, features=features))
+        await self._registered.one(a_reference(reference, features=(features,)))
 
     def replica(self, name: str) -> ShardReplica:
         return ShardReplica(
-            Shard(self._bundle),
+            Shard(self._bundle).generation,
             self._store,
-            SnapshotStore(self._folder, self._bundle.version),
+            SnapshotStore(self._folder),
             self._erasures,
             name,
             memory_budget=1_000_000_000,

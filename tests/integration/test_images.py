@@ -28,7 +28,7 @@ LINK = "https://example.com/"
 def an_image(reference: str = "one", publisher: str = "acme") -> NewImage:
     identity = str(uuid4())
     image = ReferenceImage(identity, 300, 400, hashlib.sha256(identity.encode()).digest())
-    return NewImage(publisher, reference, image, ImageFeatures(MODEL, b"\x00\x3c" * 8, b"more"))
+    return NewImage(publisher, reference, image, (ImageFeatures(MODEL, b"\x00\x3c" * 8, b"more"),))
 
 
 async def image_versions(store: GalleryStore) -> dict[str, list[str]]:

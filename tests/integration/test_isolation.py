@@ -32,7 +32,7 @@ from indexing.gallery_records import ImageFeatures, NewImage
 from indexing.group_commit import GroupCommit
 from indexing.keypoints import Channel
 from indexing.migrations import migrate
-from indexing.placement import WHOLE, Part
+from indexing.placement import WHOLE, Generation, Part
 from indexing.replica import ShardReplica
 from indexing.search import Query, SearchResult
 from indexing.shard import Shard
@@ -126,9 +126,9 @@ class Run:
     def _new_replica(self, number: int) -> ShardReplica:
         pool, shard = self.replica_pools[number], self.world.shard
         return ShardReplica(
-            shard,
+            shard.generation,
             GalleryStore(pool),
-            SnapshotStore(self.folder / str(number), shard.model_version),
+            SnapshotStore(self.folder / str(number)),
             ErasureStore(pool),
             f"replica-{number}",
             MEMORY_BUDGET,
@@ -162,7 +162,7 @@ class Run:
         if there := _chosen(self._references(), which):
             publisher, reference = there
             image = a_reference(f"{reference}-{picture}").image
-            new = NewImage(publisher, reference, image, self.world.features[picture])
+            new = NewImage(publisher, reference, image, (self.world.features[picture],))
             with suppress(TooManyImages):
                 written = self.run(self.store.add_image(new))
                 self._change(publisher, reference, pictures={picture})
@@ -240,7 +240,10 @@ class Run:
 
     async def _follow(self, number: int) -> None:
         with suppress(DatabaseUnavailable):
-            await self.replicas[number].warm((publisher, WHOLE) for publisher in PUBLISHERS)
+            await self.replicas[number].warm(
+                Generation(publisher, WHOLE, self.world.shard.model_version)
+                for publisher in PUBLISHERS
+            )
         following = asyncio.create_task(self.replicas[number].follow())
         await asyncio.sleep(FOLLOWED_SECONDS)
         following.cancel()
@@ -313,7 +316,7 @@ class Run:
             reference,
             publisher=publisher,
             link=self._link(),
-            features=self.world.features[picture],
+            features=(self.world.features[picture],),
         )
         return await self.store.register(new)
 

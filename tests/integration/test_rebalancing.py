@@ -18,7 +18,7 @@ from indexing.errors import (
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_placement import PlacementStore
 from indexing.migrations import migrate
-from indexing.placement import WHOLE, Assignment, Location, Part, ShardState
+from indexing.placement import WHOLE, Assignment, Generation, Location, Part, ShardState
 from indexing.search import Query, SearchResult
 from server import rebalancing
 from server.placement import PlacementFollower, Placer
@@ -43,10 +43,13 @@ class FakeShards:
     ) -> list[SearchResult | ImageLinkError]:
         raise NotImplementedError
 
-    async def warm(self, shard: int, galleries: Sequence[tuple[str, Part]]) -> None:
+    async def warm(self, shard: int, galleries: Sequence[Generation]) -> None:
         if shard in self.down:
             raise ShardUnavailable(shard=shard)
-        self.warmed += [(shard, publisher, part) for publisher, part in galleries]
+        self.warmed += [(shard, publisher, part) for publisher, part, _ in galleries]
+
+    async def prepare(self, shard: int, former: str, new: str) -> None:
+        raise NotImplementedError
 
     async def start(self, shard: int) -> None:
         if shard in self.down:
@@ -63,7 +66,7 @@ class Moving:
     def __init__(self, placements: PlacementStore) -> None:
         self.store = placements
         self.shards = FakeShards()
-        self.placer = Placer(placements, self.shards)
+        self.placer = Placer(placements, self.shards, lambda _: "model-1")
         self.follower = PlacementFollower(placements)
         self.rebalancer = Rebalancer(
             placements, self.follower, self.shards, self.placer, PART_IMAGES

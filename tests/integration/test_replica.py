@@ -17,7 +17,7 @@ from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_erasures import ErasureStore
 from indexing.gallery_records import ImageFeatures
 from indexing.keypoints import Channel
-from indexing.placement import WHOLE, Part
+from indexing.placement import WHOLE, Generation, Part
 from indexing.replica import ShardReplica
 from indexing.search import Query, SearchResult
 from indexing.shard import Shard
@@ -61,20 +61,23 @@ class Gallery:
         self._pools: list[object] = []
 
     async def register(self, publisher: str, name: str) -> int:
-        new = a_reference(name, publisher=publisher, features=self._features[name])
+        new = a_reference(name, publisher=publisher, features=(self._features[name],))
         return (await self.store.register(new)).gallery_version
 
     async def replica(self, memory_budget: int = 1_000_000_000) -> ShardReplica:
         pool = await open_pool(self._dsn, max_size=4, acquire_timeout=1.0)
         self._pools.append(pool)
         return ShardReplica(
-            Shard(self._bundle),
+            Shard(self._bundle).generation,
             GalleryStore(pool),
-            SnapshotStore(self.folder, self._bundle.version),
+            SnapshotStore(self.folder),
             ErasureStore(pool),
             f"replica-{len(self._pools)}",
             memory_budget,
         )
+
+    def generation(self, publisher: str, part: Part = WHOLE) -> Generation:
+        return Generation(publisher, part, self._bundle.version)
 
     def query(
         self, publisher: str, name: str = NAMES[0], version: int = 0, part: Part = WHOLE
@@ -193,7 +196,9 @@ async def test_a_part_that_is_behind_the_others_catches_up(
     await found(replica, gallery.query("acme", version=version, part=ahead))
 
     following = asyncio.create_task(replica.follow())
-    await until(lambda: replica._loaded["acme", behind].gallery.version == version)
+    await until(
+        lambda: replica._loaded[gallery.generation("acme", behind)].gallery.version == version
+    )
     following.cancel()
 
 
@@ -228,7 +233,7 @@ async def test_least_recently_used_galleries_make_room(
     for publisher in ("acme", "other", "acme"):
         answer = await found(replica, gallery.query(publisher))
         assert answer.references == len(NAMES)
-        assert [place for place, _ in replica._loaded] == [publisher]
+        assert [place.publisher for place in replica._loaded] == [publisher]
         assert len(replica._locks) == 1
 
 
@@ -301,7 +306,7 @@ async def test_what_is_deleted_is_in_no_snapshot(gallery: Gallery) -> None:
     assert answer.shortlist == (NAMES[1],)
     assert files(gallery.folder) == []
     await saved(gallery, replica)
-    read = SnapshotStore(gallery.folder, gallery.query("acme").model_version).read("acme", WHOLE)
+    read = SnapshotStore(gallery.folder).read(gallery.generation("acme"))
     assert read is not None
     assert read[1].segment.find(NAMES[0]) is None
     assert read[1].segment.find(NAMES[1]) is not None
@@ -341,8 +346,14 @@ async def test_a_full_disk_costs_no_scan(gallery: Gallery, monkeypatch: pytest.M
 async def test_warming_loads_what_is_named_and_no_other(gallery: Gallery) -> None:
     await gallery.register("acme", NAMES[0])
     replica = await gallery.replica()
-    await replica.warm([("acme", WHOLE), ("acme", NOBODY), ("unknown", WHOLE)])
-    assert set(replica._loaded) == {("acme", WHOLE), ("acme", NOBODY)}
+    await replica.warm(
+        [
+            gallery.generation("acme"),
+            gallery.generation("acme", NOBODY),
+            gallery.generation("unknown"),
+        ]
+    )
+    assert set(replica._loaded) == {gallery.generation("acme"), gallery.generation("acme", NOBODY)}
 
 
 @pytest.mark.usefixtures("eager")

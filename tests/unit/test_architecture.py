@@ -4,12 +4,13 @@ from indexing import errors
 from server.rpc import Fault
 from server.status import INTERNAL, STATUSES
 
-# These end a process or a job before any caller could see them.
+# No caller sees them: they end a process or a job before, or the server deals with them.
 NEVER_ANSWERED = {
-    errors.BundleInvalid,
     errors.DataDirInUse,
     errors.FeaturesMissing,
     errors.ModelVersionMismatch,
+    # The server makes the features anew.
+    errors.FeaturesOutdated,
 }
 
 

@@ -10,7 +10,7 @@ from benchmarks.artwork import draw_collection
 from indexing.bundle import DEFAULT_BUNDLE, load_bundle
 from indexing.features import FeatureExtractor
 from indexing.gallery_index import FrozenGallery
-from indexing.placement import WHOLE, Part
+from indexing.placement import WHOLE, Generation, Part
 from indexing.segment import IndexedReference
 from indexing.shard import Shard
 from indexing.snapshot import STALE_SECONDS, SnapshotStore
@@ -35,8 +35,8 @@ def frozen() -> FrozenGallery:
 
 @pytest.fixture
 def snapshots(tmp_path: Path, frozen: FrozenGallery) -> SnapshotStore:
-    store = SnapshotStore(tmp_path, MODEL)
-    store.write("acme", WHOLE, CREATED, frozen)
+    store = SnapshotStore(tmp_path)
+    store.write(Generation("acme", WHOLE, MODEL), CREATED, frozen)
     return store
 
 
@@ -46,7 +46,7 @@ def only_file(folder: Path) -> Path:
 
 
 def test_what_was_written_is_read(snapshots: SnapshotStore, frozen: FrozenGallery) -> None:
-    found = snapshots.read("acme", WHOLE)
+    found = snapshots.read(Generation("acme", WHOLE, MODEL))
     assert found is not None
     identity, gallery = found
     assert (identity.publisher, identity.create_time) == ("acme", CREATED)
@@ -60,18 +60,18 @@ def test_what_was_written_is_read(snapshots: SnapshotStore, frozen: FrozenGaller
 def test_parts_and_publishers_have_files_of_their_own(
     snapshots: SnapshotStore, frozen: FrozenGallery
 ) -> None:
-    snapshots.write("acme", Part(1, 2), CREATED, frozen)
-    assert snapshots.read("acme", Part(1, 2)) is not None
-    assert snapshots.read("acme", Part(0, 2)) is None
-    assert snapshots.read("other", WHOLE) is None
+    snapshots.write(Generation("acme", Part(1, 2), MODEL), CREATED, frozen)
+    assert snapshots.read(Generation("acme", Part(1, 2), MODEL)) is not None
+    assert snapshots.read(Generation("acme", Part(0, 2), MODEL)) is None
+    assert snapshots.read(Generation("other", WHOLE, MODEL)) is None
 
 
 def test_deleting_a_publishers_snapshots_leaves_nothing_of_it(
     snapshots: SnapshotStore, frozen: FrozenGallery, tmp_path: Path
 ) -> None:
-    snapshots.write("acme", Part(1, 2), CREATED, frozen)
+    snapshots.write(Generation("acme", Part(1, 2), MODEL), CREATED, frozen)
     snapshots.delete("acme")
-    assert snapshots.read("acme", WHOLE) is None
+    assert snapshots.read(Generation("acme", WHOLE, MODEL)) is None
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     snapshots.delete("acme")
 
@@ -84,7 +84,7 @@ def test_a_changed_byte_is_refused_and_the_file_goes(
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
-    assert snapshots.read("acme", WHOLE) is None
+    assert snapshots.read(Generation("acme", WHOLE, MODEL)) is None
     assert not path.exists()
 
 
@@ -94,7 +94,7 @@ def test_a_half_written_file_is_refused(
 ) -> None:
     path = only_file(tmp_path)
     path.write_bytes(path.read_bytes()[:size])
-    assert snapshots.read("acme", WHOLE) is None
+    assert snapshots.read(Generation("acme", WHOLE, MODEL)) is None
     assert not path.exists()
 
 
@@ -103,23 +103,23 @@ def test_another_publishers_file_is_refused(snapshots: SnapshotStore, tmp_path: 
     foreign = tmp_path / MODEL / "other" / path.name
     foreign.parent.mkdir()
     path.rename(foreign)
-    assert snapshots.read("other", WHOLE) is None
+    assert snapshots.read(Generation("other", WHOLE, MODEL)) is None
     assert not foreign.exists()
 
 
 def test_another_model_versions_file_is_refused(snapshots: SnapshotStore, tmp_path: Path) -> None:
     os.rename(tmp_path / MODEL, tmp_path / "default-2")
-    assert SnapshotStore(tmp_path, "default-2").read("acme", WHOLE) is None
+    assert SnapshotStore(tmp_path).read(Generation("acme", WHOLE, "default-2")) is None
 
 
 def test_a_file_that_cannot_be_opened_now_stays(snapshots: SnapshotStore) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
     try:
-        assert snapshots.read("acme", WHOLE) is None
+        assert snapshots.read(Generation("acme", WHOLE, MODEL)) is None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert snapshots.read("acme", WHOLE) is not None
+    assert snapshots.read(Generation("acme", WHOLE, MODEL)) is not None
 
 
 def test_a_failed_write_leaves_the_snapshot_before(
@@ -133,8 +133,8 @@ def test_a_failed_write_leaves_the_snapshot_before(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        snapshots.write("acme", WHOLE, CREATED, frozen)
-    assert snapshots.read("acme", WHOLE) is not None
+        snapshots.write(Generation("acme", WHOLE, MODEL), CREATED, frozen)
+    assert snapshots.read(Generation("acme", WHOLE, MODEL)) is not None
     only_file(tmp_path)
 
 
@@ -147,5 +147,5 @@ def test_what_a_killed_process_left_is_cleared_away(
         path.write_bytes(b"half")
     past = old.stat().st_mtime - 2 * STALE_SECONDS
     os.utime(old, (past, past))
-    SnapshotStore(tmp_path, MODEL)
+    SnapshotStore(tmp_path)
     assert (old.exists(), young.exists()) == (False, True)

@@ -1,0 +1,107 @@
+"""Compares two model versions on rendered phone views of what publishers have registered."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from indexing.blobs import BlobStore, image_key
+from indexing.decision import Match, accepted
+from indexing.errors import ImageLinkError, PublisherNotFound
+from indexing.gallery import GalleryStore
+from indexing.gallery_backfill import BackfillStore, StoredImage
+from indexing.gate import Answer, GateReport, Trial, compare
+from indexing.image import Pixels
+from indexing.recognition import Photo, Recognition
+from indexing.reference import Publisher
+from indexing.viewing import SETTINGS, VIEWS_PER_SETTING, Viewing
+from server.models import Model
+from server.registration import decode_reference
+from server.scanning import ShardedRecogniser, ShardSearch
+
+SAMPLED_IMAGES = 150
+VIEWS_PER_IMAGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    """A view of an image, as one version recognised it."""
+
+    recognition: Recognition
+    seconds: float
+
+
+class Gate:
+    """Has two versions answer the same views, each in its own generation of the live galleries."""
+
+    def __init__(
+        self, store: GalleryStore, images: BackfillStore, blobs: BlobStore, search: ShardSearch
+    ) -> None:
+        self._store = store
+        self._images = images
+        self._blobs = blobs
+        self._search = search
+
+    async def compare(self, former: Model, new: Model, unusable_images: int) -> GateReport:
+        """Compares the versions on a sample of the images.
+
+        Raises DatabaseUnavailable and the errors of a search, after which it can be done again.
+        """
+        sample = await self._images.sample(SAMPLED_IMAGES)
+        trials = [
+            trial
+            for number, image in enumerate(sample)
+            async for trial in self._trials(image, number, former, new)
+        ]
+        return compare(trials, unusable_images)
+
+    async def _trials(
+        self, image: StoredImage, number: int, former: Model, new: Model
+    ) -> AsyncIterator[Trial]:
+        try:
+            publisher = await self._store.get_publisher(image.publisher)
+            data = await self._blobs.get(image_key(image.publisher, image.id))
+            picture, _ = await asyncio.to_thread(decode_reference, data)
+        except (PublisherNotFound, FileNotFoundError):
+            # It was deleted since.
+            return
+        for view in range(VIEWS_PER_IMAGE):
+            viewing = _viewing(image, number * VIEWS_PER_IMAGE + view)
+            photo = (await asyncio.to_thread(viewing.render, picture)).photo
+            seen = [await self._seen(each, publisher, photo) for each in (former, new)]
+            for shown in (image.reference, None):
+                answers = [
+                    _answer(model, publisher, sighting, image.reference, shown)
+                    for model, sighting in zip((former, new), seen, strict=True)
+                ]
+                yield Trial(publisher.id, shown, str(viewing.setting.condition), *answers)
+
+    async def _seen(self, model: Model, publisher: Publisher, pixels: Pixels) -> _Sighting:
+        photo = Photo(publisher.id, pixels, publisher.false_accept_budget)
+        start = time.perf_counter()
+        (found,) = await ShardedRecogniser(model.recogniser, self._search).recognise([photo])
+        if isinstance(found, ImageLinkError):
+            raise found
+        return _Sighting(found, time.perf_counter() - start)
+
+
+def _viewing(image: StoredImage, number: int) -> Viewing:
+    """The views take turns among all settings."""
+    setting = SETTINGS[number % len(SETTINGS)]
+    turn = number // len(SETTINGS) % VIEWS_PER_SETTING
+    return Viewing(setting, turn, int.from_bytes(image.sha256[:8], "big"))
+
+
+def _answer(
+    model: Model, publisher: Publisher, seen: _Sighting, reference: str, shown: str | None
+) -> Answer:
+    """What a version answers; a view shows nobody where its own reference is taken out."""
+    matches: Sequence[Match] = seen.recognition.matches
+    if shown is None:
+        others = [each for each in seen.recognition.candidates if each.reference != reference]
+        matches = accepted(others, model.bundle.calibration, publisher.false_accept_budget)
+    if not matches:
+        return Answer(None, 0.0, False, seen.seconds)
+    best = matches[0]
+    name = best.candidate.reference
+    return Answer(name, best.probability, name == shown, seen.seconds)

@@ -1,0 +1,191 @@
+"""The model versions that this process has loaded, and which of them serves whom."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from indexing.bundle import Bundle, test_picture
+from indexing.errors import BundleInvalid, DatabaseUnavailable, ImageLinkError, ModelUnavailable
+from indexing.features import FeatureExtractor
+from indexing.gallery_models import ModelStore
+from indexing.recognition import Recogniser
+from indexing.rollout import SWITCHED, Serving
+
+COMPARE_SECONDS = 2.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model version, ready for pictures."""
+
+    bundle: Bundle
+    features: FeatureExtractor
+    recogniser: Recogniser
+
+    @property
+    def version(self) -> str:
+        """Its name."""
+        return self.bundle.version
+
+
+def warmed(bundle: Bundle, batch_size: int) -> Model:
+    """A model whose network has run, alone and on a whole batch. Raises BundleInvalid."""
+    features = FeatureExtractor(bundle)
+    for count in (1, batch_size):
+        features.embed([test_picture()] * count)
+    return Model(bundle, features, Recogniser(bundle))
+
+
+class ServingFollower:
+    """What serves whom, as it was a moment ago.
+
+    Notifications tell of changes; comparing epochs every two seconds is the net under them.
+    ``last_known`` is the version in service when the server started, for a process that starts
+    while the database is away.
+    """
+
+    def __init__(self, store: ModelStore, last_known: str) -> None:
+        self._store = store
+        self._serving = Serving(0, last_known, {}, None)
+        self.changed = asyncio.Event()
+
+    @property
+    def serving(self) -> Serving:
+        """What serves whom."""
+        return self._serving
+
+    async def refresh(self) -> Serving:
+        """Looks into the database. Raises DatabaseUnavailable."""
+        found = await self._store.serving()
+        # An answer may be overtaken by that to a later question.
+        if found.epoch >= self._serving.epoch:
+            self._serving = found
+            self.changed.set()
+        return self._serving
+
+    async def follow(self) -> None:
+        """Keeps up with the changes, without end."""
+        await asyncio.gather(self._follow_notifications(), self._follow_clock())
+
+    async def _follow_notifications(self) -> None:
+        async for _ in self._store.changes():
+            with suppress(DatabaseUnavailable):
+                await self.refresh()
+
+    async def _follow_clock(self) -> None:
+        while True:
+            await asyncio.sleep(COMPARE_SECONDS)
+            with suppress(DatabaseUnavailable):
+                if await self._store.epoch() != self._serving.epoch:
+                    await self.refresh()
+
+
+class Models:
+    """The loaded model versions: those that serve, and that of the rollout under way.
+
+    ``name`` is this process's own: under it, it says which versions it has.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Awaitable[Bundle]],
+        follower: ServingFollower,
+        store: ModelStore,
+        name: str,
+        batch_size: int,
+    ) -> None:
+        self._load = load
+        self._follower = follower
+        self._store = store
+        self._name = name
+        self._batch_size = batch_size
+        self._loaded: dict[str, asyncio.Task[Model]] = {}
+
+    async def get(self, version: str) -> Model:
+        """A model version, loaded once. Raises ModelUnavailable."""
+        try:
+            return await self._get(version)
+        except BundleInvalid as error:
+            raise ModelUnavailable(model=version) from error
+
+    async def _get(self, version: str) -> Model:
+        if version not in self._loaded:
+            self._loaded[version] = asyncio.create_task(self._made(version))
+        task = self._loaded[version]
+        try:
+            return await asyncio.shield(task)
+        except ImageLinkError:
+            if self._loaded.get(version) is task:
+                del self._loaded[version]
+            raise
+
+    def version(self, publisher: str) -> str:
+        """The version that serves a publisher."""
+        return self._follower.serving.version(publisher)
+
+    async def serving(self, publisher: str) -> Model:
+        """The version that serves a publisher, loaded. Raises ModelUnavailable."""
+        return await self.get(self.version(publisher))
+
+    async def written(self) -> list[Model]:
+        """The versions that an image needs features of, that in service first.
+
+        Raises ModelUnavailable.
+        """
+        return [await self.get(version) for version in self._follower.serving.written]
+
+    async def refresh(self) -> None:
+        """Looks anew which versions serve. Raises DatabaseUnavailable."""
+        await self._follower.refresh()
+
+    async def begin(self) -> None:
+        """Loads what serves now, before the first request. Raises ModelUnavailable."""
+        with suppress(DatabaseUnavailable):
+            await self._follower.refresh()
+        await self.written()
+
+    async def follow(self) -> None:
+        """Loads what is to serve soon, drops what does not any more, and says so, without end."""
+        while True:
+            serving = self._follower.serving
+            await self._load_all(serving)
+            for version in self._needless(serving):
+                del self._loaded[version]
+            with suppress(DatabaseUnavailable):
+                await self._store.see_scanner(self._name, self._ready())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._follower.changed.wait(), COMPARE_SECONDS)
+            self._follower.changed.clear()
+
+    async def _load_all(self, serving: Serving) -> None:
+        for version in serving.written:
+            try:
+                await self._get(version)
+            except BundleInvalid as error:
+                await self._give_up(serving, version, error)
+            except ModelUnavailable:
+                log.warning("model not loaded", version=version)
+
+    async def _give_up(self, serving: Serving, version: str, error: BundleInvalid) -> None:
+        rollout = serving.rollout
+        if rollout is not None and version == rollout.model and rollout.state not in SWITCHED:
+            with suppress(ImageLinkError):
+                await self._store.fail(rollout.id, str(error))
+        log.error("model refused", version=version, why=str(error))
+
+    def _needless(self, serving: Serving) -> list[str]:
+        needed = {*serving.written, *serving.publishers.values()}
+        return [version for version in self._loaded if version not in needed]
+
+    def _ready(self) -> list[str]:
+        done = [(version, task) for version, task in self._loaded.items() if task.done()]
+        return [version for version, task in done if task.exception() is None]
+
+    async def _made(self, version: str) -> Model:
+        bundle = await self._load(version)
+        return await asyncio.to_thread(warmed, bundle, self._batch_size)
