@@ -116,8 +116,10 @@ class BackfillProgress:
     @property
     def seconds_left(self) -> float | None:
         """How long it will take at this pace; None where that cannot be told."""
-        left = self.images - self.done
-        return left / self.images_per_second if self.images_per_second or not left else None
+        left = max(0, self.images - self.done)
+        if not left:
+            return 0.0
+        return left / self.images_per_second if self.images_per_second else None
 
 
 @dataclass(frozen=True, slots=True)

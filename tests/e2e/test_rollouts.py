@@ -12,8 +12,8 @@ import pytest
 from imagelink.v1 import model_pb2 as pb
 from imagelink.v1.model_pb2_grpc import ModelsStub
 
+from benchmarks.another_model import write_bundle
 from indexing.bundle import DEFAULT_BUNDLE, MANIFEST, TENSORS, load_bundle
-from tests.bundles import write_bundle
 from tests.e2e.harness import RunningServer, Tenant, bearer, refused
 from tests.e2e.pictures import artworks, encoded, photo_of
 
