@@ -34,6 +34,7 @@ from server.erasing import Eraser
 from server.registration import Registrar, Registration
 from tests.conftest import Postgres
 from tests.e2e.pictures import encoded
+from tests.one_model import OneModel
 
 PICTURES = [encoded(art.picture) for art in draw_collection("poster", 4, seed=3)]
 PLAIN = encoded(draw_collection("poster", 1, seed=3)[0].picture * 0 + 128)
@@ -54,12 +55,16 @@ class Installation:
     features: FeatureExtractor
 
     @property
+    def models(self) -> OneModel:
+        return OneModel(load_bundle(DEFAULT_BUNDLE), self.features)
+
+    @property
     def archivist(self) -> Archivist:
-        return Archivist(self.store, ArchiveStore(self.pool), self.blobs, self.features)
+        return Archivist(self.store, ArchiveStore(self.pool), self.blobs, self.models)
 
     @property
     def registrar(self) -> Registrar:
-        return Registrar(self.store, self.blobs, self.features)
+        return Registrar(self.store, self.blobs, self.models)
 
     async def exported(self, publisher: str = "acme") -> bytes:
         return b"".join([chunk async for chunk in self.archivist.export(publisher)])
@@ -341,7 +346,7 @@ async def test_what_is_deleted_during_an_export_is_left_out(
     second = (await here.store.get_reference("acme", "poster-1")).images[1].id
     eraser = Eraser(here.store, ErasureStore(here.pool), here.blobs)
     archivist = Archivist(
-        here.store, ArchiveStore(here.pool), Slow.from_url("memory://"), here.features
+        here.store, ArchiveStore(here.pool), Slow.from_url("memory://"), here.models
     )
     archive = b"".join([chunk async for chunk in archivist.export("acme")])
     await there.take(archive)

@@ -21,6 +21,7 @@ from indexing.reference import ReferenceImage
 from server.registration import PREPARED_AT_A_TIME, Registrar, Registration
 from tests.e2e.pictures import encoded, patchwork
 from tests.integration.references import MODEL, a_reference
+from tests.one_model import OneModel
 
 LINK = "https://example.com/"
 
@@ -170,7 +171,7 @@ def features() -> FeatureExtractor:
 
 @pytest.fixture
 def registrar(store: GalleryStore, folder: Folder, features: FeatureExtractor) -> Registrar:
-    return Registrar(store, folder.blobs, features)
+    return Registrar(store, folder.blobs, OneModel(load_bundle(DEFAULT_BUNDLE), features))
 
 
 class Counting:
@@ -197,7 +198,7 @@ async def test_many_at_once_leave_threads_for_others(
     store: GalleryStore, acme: str, folder: Folder, features: FeatureExtractor
 ) -> None:
     counting = Counting(features)
-    registrar = Registrar(store, folder.blobs, counting)  # type: ignore[arg-type]
+    registrar = Registrar(store, folder.blobs, OneModel(load_bundle(DEFAULT_BUNDLE), counting))
     image = encoded(patchwork(1, 128))
     await asyncio.gather(*(registrar.register(asked(f"r{number}", image)) for number in range(20)))
     assert counting.most == PREPARED_AT_A_TIME

@@ -28,6 +28,7 @@ from indexing.shard import Shard
 from indexing.viewing import SETTINGS, Setting, Viewing, ViewingCondition, planned_views
 from server.assessment import MAX_WAITING, Assessor
 from tests.e2e.pictures import artworks, encoded, patchwork
+from tests.one_model import OneModel
 
 NOW = datetime.now(tz=UTC)
 PUBLISHER = Publisher("acme", "", False, DEFAULT_FALSE_ACCEPT_BUDGET, 1, NOW)
@@ -261,7 +262,7 @@ def written(reference: str, active: bool = True) -> Written:
 async def test_a_new_picture_is_recognised_beside_the_gallery(
     bundle: Bundle, search: LocalSearch
 ) -> None:
-    made = await assessed(Assessor(bundle, search), patchwork(1, 512))
+    made = await assessed(Assessor(OneModel(bundle).serving, search), patchwork(1, 512))
     assert made.detection_rate > 0.8
     assert (made.duplicates, made.rivals) == ((), ())
     assert made.issues == ()
@@ -272,7 +273,9 @@ async def test_half_of_a_registered_picture_is_confusable(bundle: Bundle) -> Non
     picture = registered.copy()
     half = picture.shape[0] // 2
     picture[half:] = other[half : len(picture), : picture.shape[1]]
-    made = await assessed(Assessor(bundle, LocalSearch(bundle, {"poster": registered})), picture)
+    made = await assessed(
+        Assessor(OneModel(bundle).serving, LocalSearch(bundle, {"poster": registered})), picture
+    )
     assert [each.reference for each in made.rivals] == ["poster"]
     assert made.duplicates == ()
     assert Issue.CONFUSABLE in made.issues
@@ -285,7 +288,9 @@ async def test_a_registered_reference_is_no_duplicate_of_itself(
     if not active:
         search.shard.apply(PUBLISHER.id, 8, [], [NAME])
     image = encoded(POSTER, "PNG")
-    made = await Assessor(bundle, search).assess_registered(PUBLISHER, image, written(NAME, active))
+    made = await Assessor(OneModel(bundle).serving, search).assess_registered(
+        PUBLISHER, image, written(NAME, active)
+    )
     assert made is not None
     assert made.forecast.detection_rate > 0.6
     assert made.forecast.duplicates == ()
@@ -296,7 +301,7 @@ async def test_a_registration_does_not_fail_with_its_assessment(
     bundle: Bundle, search: LocalSearch
 ) -> None:
     search.error = DatabaseUnavailable()
-    assessor = Assessor(bundle, search)
+    assessor = Assessor(OneModel(bundle).serving, search)
     image = encoded(POSTER, "PNG")
     assert await assessor.assess_registered(PUBLISHER, image, written(NAME)) is None
     with pytest.raises(DatabaseUnavailable):
@@ -306,7 +311,7 @@ async def test_a_registration_does_not_fail_with_its_assessment(
 async def test_more_than_can_wait_are_sent_away(bundle: Bundle, search: LocalSearch) -> None:
     search.error = DatabaseUnavailable()
     search.opened.clear()
-    assessor = Assessor(bundle, search)
+    assessor = Assessor(OneModel(bundle).serving, search)
     image = encoded(patchwork(1, 128), "PNG")
     calls = [
         asyncio.ensure_future(assessor.assess(PUBLISHER, image)) for _ in range(MAX_WAITING + 3)
@@ -320,7 +325,7 @@ async def test_more_than_can_wait_are_sent_away(bundle: Bundle, search: LocalSea
 
 async def test_an_image_that_is_too_plain_is_refused(bundle: Bundle, search: LocalSearch) -> None:
     with pytest.raises(ImageTooPlain):
-        await Assessor(bundle, search).assess(PUBLISHER, encoded(GREY, "PNG"))
+        await Assessor(OneModel(bundle).serving, search).assess(PUBLISHER, encoded(GREY, "PNG"))
 
 
 # The benchmark
