@@ -30,7 +30,7 @@ class Model:
     @property
     def version(self) -> str:
         """Its name."""
-        return self.bundle.version
+        return self.features.version
 
 
 def warmed(bundle: Bundle, batch_size: int) -> Model:

@@ -29,8 +29,8 @@ class TestChangesSince:
         (image,) = changed.images
         assert image.image_id == new.image.id
         assert type(image.embedding) is bytes
-        assert image.embedding == new.features.embedding
-        assert image.local_features == new.features.local_features
+        assert image.embedding == new.features[0].embedding
+        assert image.local_features == new.features[0].local_features
 
     async def test_each_reference_once_in_its_present_state(
         self, store: GalleryStore, acme: str

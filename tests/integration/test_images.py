@@ -52,7 +52,7 @@ class TestStore:
         assert await store.get_reference(acme, "one") == written.reference
         (changed,) = (await store.changes_since(acme, MODEL, 1)).changed
         assert [image.image_id for image in changed.images] == [first.image.id, new.image.id]
-        assert changed.images[1].local_features == new.features.local_features
+        assert changed.images[1].local_features == new.features[0].local_features
         assert await store.count_images_without_features(MODEL) == 0
 
     async def test_an_image_is_removed_with_its_features(
