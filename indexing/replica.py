@@ -175,7 +175,7 @@ class ShardReplica:
             await asyncio.to_thread(self._snapshots.delete, place.publisher)
             raise
         except ModelUnavailable:
-            # Images without features of this version were written: it has missed them for good.
+            # It cannot follow any more, and must not hold for longer what is erased.
             self._loaded.pop(place, None)
             await asyncio.to_thread(self._snapshots.delete_generation, place)
             raise
