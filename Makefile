@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train-demo test lint format generate lock clean
+.PHONY: help install demo train-demo loadtest test lint format generate lock clean
 
 help:  ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,6 +48,9 @@ demo: install  ## Register pictures, scan photos of them: PICTURES=dir PHOTOS=di
 
 train-demo: install  ## Train a small network in five minutes and show what it learnt
 	$(BIN)/python -m benchmarks train-demo
+
+loadtest: install  ## Two minutes of load on a server of its own, with thresholds: OPTIONS="--users 16"
+	$(BIN)/python -m loadtests run $(OPTIONS)
 
 test: lint  ## Run every check and every test
 	@echo "==> Tests"

@@ -3,7 +3,7 @@
 The messages of these errors are few and fixed, as locust counts failures by them.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 
 from imagelink import ImageLinkError, Reference, ScanResult
@@ -35,7 +35,7 @@ def check_scan(result: ScanResult, shows: str) -> None:
     Raises WrongAnswer.
     """
     found = [match.reference for match in result.matches]
-    if found == [shows] or found == [] == [shows] * bool(shows):
+    if found == ([shows] if shows else []):
         return
     if not shows:
         raise WrongAnswer("recognised what is not registered")
@@ -44,7 +44,7 @@ def check_scan(result: ScanResult, shows: str) -> None:
     raise WrongAnswer("found more than there is" if shows in found else "took it for another")
 
 
-def check_list(listed: Iterator[Reference], registered: Set[str]) -> None:
+def check_list(listed: Iterable[Reference], registered: Set[str]) -> None:
     """Compares a list with the resource names that it must have. Raises IncompleteList."""
     if not registered <= {reference.name for reference in listed}:
         raise IncompleteList("lacks what is registered")

@@ -1,11 +1,13 @@
 """What a load test must reach, and whether it did."""
 
-import operator
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 MET, NOT_MET = 0, 1
 """The exit codes."""
+
+Unit = Literal["share", "ms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,38 +39,37 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One limit and what was measured."""
+    """One limit, what was measured, and whether it is met: what was not measured meets none."""
 
     name: str
-    unit: str
     measured: float | None
+    kind: Literal["at most", "at least"]
     limit: float
+    unit: Unit
     met: bool
 
 
 def judge(measured: Measurements, limits: Thresholds) -> tuple[Verdict, ...]:
-    """Compares each measurement with its limit; what was not measured meets none."""
+    """Compares each measurement with its limit."""
     return (
-        _verdict(
-            "failures", "share", measured.failure_share, operator.le, limits.max_failure_share
-        ),
-        _verdict("accuracy", "share", measured.accuracy, operator.ge, limits.min_accuracy),
-        _verdict("scan p50", "ms", measured.p50, operator.le, limits.max_p50),
-        _verdict("scan p95", "ms", measured.p95, operator.le, limits.max_p95),
-        _verdict("scan p99", "ms", measured.p99, operator.le, limits.max_p99),
+        _at_most("failures", measured.failure_share, limits.max_failure_share, "share"),
+        _at_least("accuracy", measured.accuracy, limits.min_accuracy, "share"),
+        _at_most("scan p50", measured.p50, limits.max_p50, "ms"),
+        _at_most("scan p95", measured.p95, limits.max_p95, "ms"),
+        _at_most("scan p99", measured.p99, limits.max_p99, "ms"),
     )
 
 
-def exit_code(verdicts: tuple[Verdict, ...]) -> int:
-    """0 where all limits are met."""
+def exit_code(verdicts: Sequence[Verdict]) -> int:
+    """MET where all limits are met."""
     return MET if all(verdict.met for verdict in verdicts) else NOT_MET
 
 
-def _verdict(
-    name: str,
-    unit: str,
-    measured: float | None,
-    meets: Callable[[float, float], bool],
-    limit: float,
-) -> Verdict:
-    return Verdict(name, unit, measured, limit, measured is not None and meets(measured, limit))
+def _at_most(name: str, measured: float | None, limit: float, unit: Unit) -> Verdict:
+    met = measured is not None and measured <= limit
+    return Verdict(name, measured, "at most", limit, unit, met)
+
+
+def _at_least(name: str, measured: float | None, limit: float, unit: Unit) -> Verdict:
+    met = measured is not None and measured >= limit
+    return Verdict(name, measured, "at least", limit, unit, met)
