@@ -25,7 +25,7 @@ def download(channel: grpc.Channel, publisher: str, path: PathLike, **options: A
     stub: grpc.UnaryStreamMultiCallable[Any, Any] = channel.unary_stream(
         method.path, ExportGalleryRequest.SerializeToString, method.answer.FromString
     )
-    with _whole(Path(path)) as file, _translated():
+    with _whole(Path(path)) as file, translated():
         answers = stub(request, **options)
         try:
             for answer in answers:
@@ -42,7 +42,7 @@ def upload(channel: grpc.Channel, publisher: str, path: PathLike, **options: Any
     )
     file = Path(path).open("rb")  # noqa: SIM115 (the requests close it)
     requests = _requests(calls.publisher_name(publisher), file)
-    with _translated():
+    with translated():
         return method.convert(stub(requests, **options))
 
 
@@ -67,7 +67,8 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Raises the client's errors in place of gRPC's."""
     try:
         yield
     except grpc.RpcError as error:

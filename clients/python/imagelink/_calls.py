@@ -254,7 +254,7 @@ def update_reference(
     publisher: str | None,
 ) -> Call[Written]:
     """Changes the fields of a reference that are not None."""
-    changes = _given(link=link, metadata=metadata, active=active)
+    changes = given(link=link, metadata=metadata, active=active)
     name = child_name(publisher, "references", reference)
     request = gallery_pb2.UpdateReferenceRequest(
         reference=gallery_pb2.Reference(name=name, **changes),
@@ -288,7 +288,7 @@ def create_publisher(
     request = publisher_pb2.CreatePublisherRequest(
         publisher_id=publisher_id,
         publisher=publisher_pb2.Publisher(
-            display_name=display_name, **_given(false_accept_budget=false_accept_budget)
+            display_name=display_name, **given(false_accept_budget=false_accept_budget)
         ),
     )
     return Call(CREATE_PUBLISHER, request)
@@ -313,7 +313,7 @@ def update_publisher(
     false_accept_budget: float | None,
 ) -> Call[Publisher]:
     """Changes the fields of a publisher that are not None."""
-    changes = _given(
+    changes = given(
         display_name=display_name, suspended=suspended, false_accept_budget=false_accept_budget
     )
     request = publisher_pb2.UpdatePublisherRequest(
@@ -373,5 +373,6 @@ def _own_or(publisher: str | None) -> str:
     return publisher_name(publisher) if publisher else ""
 
 
-def _given(**fields: Any) -> dict[str, Any]:
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}

@@ -5,12 +5,17 @@ from typing import Any
 
 import grpc
 
-from imagelink import _calls, _erasure_calls, _shard_calls
+from imagelink import _calls, _erasure_calls, _model_calls, _shard_calls
 
 MAX_MESSAGE_BYTES = 9 * 1024 * 1024
 """An image of 8 MiB, and room for what goes with it."""
 
-METHODS = (*_calls.METHODS, *_erasure_calls.METHODS, *_shard_calls.METHODS)
+METHODS = (
+    *_calls.METHODS,
+    *_erasure_calls.METHODS,
+    *_model_calls.METHODS,
+    *_shard_calls.METHODS,
+)
 """Every method of the API."""
 
 _RETRY_POLICY = {

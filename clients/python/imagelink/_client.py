@@ -15,6 +15,7 @@ from imagelink._calls import Call, ImageSource
 from imagelink._channel import call_metadata, channel_credentials, channel_options
 from imagelink._conversions import Page
 from imagelink._erasure_client import ErasureClient
+from imagelink._model_client import ModelClient
 from imagelink._shard_client import ShardClient
 from imagelink.archives import ImportResult
 from imagelink.erasures import Deletion, PublisherDeletion
@@ -35,12 +36,12 @@ from imagelink.v1 import gallery_pb2
 T = TypeVar("T")
 
 
-class Client(ErasureClient, ShardClient):
+class Client(ErasureClient, ModelClient, ShardClient):
     """Calls ImageLink and waits for the answer. Threads may share one.
 
-    Every call raises an ``ImageLinkError`` if it fails. Reads, ``scan`` and ``register`` are
-    tried up to four times while the server is unavailable. ``timeout`` is in seconds, and where
-    a call leaves it out, that of the client holds.
+    Every call raises an ``ImageLinkError`` if it fails. Reads, ``scan``, ``register``
+    and other writes that may run twice are tried up to four times while the server is unavailable.
+    ``timeout`` is in seconds, and where a call leaves it out, that of the client holds.
 
     A publisher is given as its id (``acme``) or its resource name (``publishers/acme``). A
     reference or an API key is given as its resource name, or as its id beside ``publisher``.
