@@ -1,6 +1,15 @@
 """The ``imagelink`` command."""
 
-from imagelink.cli import _erasures, _images, _keys, _publishers, _references, _shards
+from imagelink.cli import (
+    _erasures,
+    _images,
+    _keys,
+    _models,
+    _publishers,
+    _references,
+    _rollouts,
+    _shards,
+)
 from imagelink.cli._app import app
 from imagelink.cli._assess import assess
 from imagelink.cli._explain import explain
@@ -24,4 +33,6 @@ app.add_typer(_images.app, name="image")
 app.add_typer(_publishers.app, name="publisher")
 app.add_typer(_keys.app, name="key")
 app.add_typer(_shards.app, name="shard")
+_models.app.add_typer(_rollouts.app)
+app.add_typer(_models.app, name="model")
 app.add_typer(_erasures.app, name="erasure")
