@@ -56,6 +56,9 @@ test: lint  ## Run every check and every test
 	@echo "==> Tests"
 	@$(BIN)/python -m pytest
 
+helm-test: install  ## Render the Helm chart, check it, and serve by its configuration
+	@$(BIN)/python -m pytest tests/helm
+
 lint: install  ## Run the checks that run no code
 	@echo "==> Style"
 	@$(BIN)/ruff check .
