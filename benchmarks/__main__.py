@@ -17,6 +17,7 @@ from benchmarks import kills as killing
 from benchmarks import recognition as recognising
 from benchmarks import sampling as sampling_costs
 from benchmarks import stress as stressing
+from benchmarks import swap as swapping
 from benchmarks import text as texts
 from benchmarks import train_demo as training_demonstration
 from benchmarks.errors import BenchmarkError
@@ -273,6 +274,22 @@ def kills(
     with _explained():
         report = killing.run(output, bundle, victim or list(killing.Victim), times, seed)
         if report["lost"] or report["wrong"]:
+            raise typer.Exit(1)
+
+
+@app.command()
+def swap(
+    output: Output,
+    references: Annotated[int, typer.Option(min=200, help="In all galleries together.")] = 5000,
+    small: Annotated[bool, typer.Option("--small", help="A few hundred, in two minutes.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="A picture of the scans over time.")] = None,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Bring another model into service under load, back, and in again."""
+    with _explained():
+        count, rest = (400, 8.0) if small else (references, 30.0)
+        report = swapping.run(output, plot, bundle, count, rest)
+        if report["failed_scans"] or report["wrong_answers"] or report["lost_registrations"]:
             raise typer.Exit(1)
 
 

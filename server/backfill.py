@@ -64,7 +64,7 @@ class Backfill:
         self._after = batch[-1][0].id
         # The next files come while these are worked on.
         self._next = asyncio.create_task(self._fetched())
-        made = await _features(self._features, [data for _, data in batch])
+        made = await batch_features(self._features, [data for _, data in batch])
         images = [image.id for image, _ in batch]
         await self._store.insert(list(zip(images, made, strict=True)))
         await self._note(len(batch))
@@ -101,7 +101,9 @@ class Backfill:
         await self._store.set_pace(self._rollout.id, done / (now - self._done[0][0]))
 
 
-async def _features(extractor: FeatureExtractor, files: Sequence[bytes]) -> list[ImageFeatures]:
+async def batch_features(
+    extractor: FeatureExtractor, files: Sequence[bytes]
+) -> list[ImageFeatures]:
     """The features of image files: local ones in as many threads as cores, embeddings at once."""
     looked = await _in_threads(_looked, [(extractor, data) for data in files])
     pictures = [picture for picture, local in looked if local]

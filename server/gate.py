@@ -19,7 +19,7 @@ from server.models import Model
 from server.registration import decode_reference
 from server.scanning import ShardedRecogniser, ShardSearch
 
-SAMPLED_IMAGES = 150
+SAMPLED_IMAGES = 60
 VIEWS_PER_IMAGE = 2
 
 

@@ -24,6 +24,7 @@ from imagelink.cli._files import image_files, slug
 from imagelink.v1 import (
     gallery_pb2,
     gallery_pb2_grpc,
+    model_pb2,
     placement_pb2,
     publisher_pb2,
     publisher_pb2_grpc,
@@ -213,7 +214,7 @@ def lines(text: str) -> list[Any]:
 
 
 def test_the_table_of_methods_is_that_of_the_api() -> None:
-    files = recognition_pb2, gallery_pb2, publisher_pb2, placement_pb2
+    files = recognition_pb2, gallery_pb2, publisher_pb2, placement_pb2, model_pb2
     services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
     expected = {
         f"/{service.full_name}/{method.name}": method.output_type.full_name
