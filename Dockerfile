@@ -16,7 +16,7 @@ COPY indexing indexing
 COPY server server
 COPY training training
 COPY benchmarks benchmarks
-# PyTorch's own index has the same version without CUDA, which is 4 GB less.
+# PyTorch's own index has the same version without CUDA.
 RUN --mount=type=cache,target=/root/.cache/pip \
     case "$VARIANT" in \
       cpu) index="--extra-index-url https://download.pytorch.org/whl/cpu" ;; \
