@@ -108,8 +108,9 @@ class RolloutDriver:
             await self._models.get(version) for version in (rollout.former, rollout.model)
         ]
         progress = await self._images.progress(rollout.id, rollout.model)
-        report = await self._gate.compare(former, new, progress.unusable)
+        # Before they are compared: the time that a load takes is nobody's fault.
         await self._preparer.prepare(rollout.former, rollout.model)
+        report = await self._gate.compare(former, new, progress.unusable)
         await self._store.be_ready(rollout.id, report)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -335,11 +337,29 @@ def publish_run(
     parent: Annotated[str | None, typer.Option(help="The version that it follows.")] = None,
     views: Annotated[int, typer.Option(min=30, help="Views to calibrate on, twice.")] = 1500,
     codebook_pictures: Annotated[int, typer.Option(min=100, help="To fit codebooks on.")] = 3000,
+    rollout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=100,
+            help="Roll it out to so many percent of the publishers, on the server of IMAGELINK_TARGET.",
+        ),
+    ] = None,
 ) -> None:
     """Make a model bundle of an evaluated run: fit codebooks, calibrate the decisions."""
     what = Publication(run, pictures, name, trained_on, parent, codebook_pictures, views)
     with _told():
         typer.echo(publish(what, output))
+    if rollout is not None:
+        _roll_out(output, rollout)
+
+
+def _roll_out(bundle: Path, percent: float) -> None:
+    """Hands a bundle to a server, as an operator would: this job knows no API itself."""
+    client = Path(sys.executable).with_name("imagelink")
+    done = subprocess.run([client, "model", "rollout", bundle, f"--canary={percent}"], check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
 
 
 def _evaluate(
