@@ -35,11 +35,14 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends bash wget \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --home-dir /tmp --no-create-home imagelink \
-    && install --directory --owner imagelink --group imagelink /data
+    && install --directory --owner imagelink --group imagelink /data \
+    && install --directory --owner imagelink --group imagelink --mode 700 /var/lib/imagelink
 # Into the system's own Python, where login shells find `ray` too.
 COPY --from=build /install /usr/local
 COPY LICENSE /usr/local/share/imagelink-LICENSE
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp IMAGELINK_DATA_DIR=/data
+# The embedded PostgreSQL's package insists on a private folder at its import, which an emptyDir is not.
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp IMAGELINK_DATA_DIR=/data \
+    XDG_RUNTIME_DIR=/var/lib/imagelink
 USER 10001:10001
 WORKDIR /data
 EXPOSE 9000 8000

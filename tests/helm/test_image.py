@@ -98,6 +98,12 @@ def test_it_has_what_kuberays_probes_call(tool: str) -> None:
     assert tool in installed.split()
 
 
+def test_it_has_a_private_runtime_folder_of_its_user() -> None:
+    (folder,) = re.findall(r"XDG_RUNTIME_DIR=(\S+)", DOCKERFILE)
+    (made,) = re.findall(rf"install (--directory .*) {folder}$", DOCKERFILE, re.MULTILINE)
+    assert made.split()[1:] == ["--owner", "imagelink", "--group", "imagelink", "--mode", "700"]
+
+
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
