@@ -50,14 +50,15 @@ class PodBackends(Backends):
 def scanner(settings: ClusterSettings) -> object:
     """Builds the application of the API, with ``settings.scanners`` replicas or as many as it needs.
 
-    Waits until the database is prepared; raises TimeoutError where that takes too long.
+    Waits until the database is prepared, and for the shards; raises TimeoutError where the database
+    takes too long.
     """
     # Ray is slow to import, and the preparation does without it.
     from server.deployments import Scanner
 
     backends = _backends(settings)
     version, shards = asyncio.run(_prepared(backends))
-    asyncio.run(_start_added_shards(_without_secrets(settings), backends, version, shards))
+    asyncio.run(_start_shards(_without_secrets(settings), backends, version, shards))
     return _bound(Scanner, settings.scanners, settings, backends, version)
 
 
@@ -128,18 +129,23 @@ async def _in_service(backends: Backends) -> tuple[str, list[int]] | None:
         await pool.close()
 
 
-async def _start_added_shards(
+async def _start_shards(
     settings: Settings, backends: Backends, version: str, shards: Sequence[int]
 ) -> None:
-    """Starts the shards of ``imagelink shard add``, which the Serve configuration has not."""
+    """Waits until shards run, so that an API that answers can scan.
+
+    Starts those of ``imagelink shard add``, which the Serve configuration has not. One that takes
+    too long is not waited for: it comes when the cluster has room for it.
+    """
     from server.deployments import ShardApplications
 
     applications = ShardApplications(settings, backends, version)
-    for number in shards:
-        if number >= settings.shards:
-            # It comes when the cluster has room for it.
-            with suppress(ShardUnavailable):
-                await applications.start(number)
+
+    async def start(shard: int) -> None:
+        with suppress(ShardUnavailable):
+            await applications.start(shard)
+
+    await asyncio.gather(*(start(shard) for shard in shards))
 
 
 def _without_secrets(settings: ClusterSettings) -> Settings:

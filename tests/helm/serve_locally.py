@@ -16,7 +16,7 @@ from ray.serve._private.api import serve_start
 from ray.serve.config import gRPCOptions
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
-START_SECONDS = 60
+START_SECONDS = 150
 
 
 def main(config: Path, cluster: str) -> None:

@@ -9,9 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from helm_python import Chart
 from packaging.requirements import Requirement
 
-from tests.helm.chart import ROOT, documents, pods
+from tests.helm.chart import CHART, ROOT, documents, pods, ray_service
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 UNCACHED = re.compile(r"\s*\\\n\s*")
@@ -54,6 +55,14 @@ def test_versions_are_those_of_the_lock() -> None:
         for requirement in map(Requirement, found):
             if requirement.name not in OURS:
                 assert requirement.specifier.contains(pinned()[requirement.name]), requirement
+
+
+def test_the_chart_names_the_versions_that_are_installed() -> None:
+    cluster = ray_service(documents({}))["spec"]["rayClusterConfig"]
+    assert cluster["rayVersion"] == pinned()["ray"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    with Chart.load(CHART) as chart:
+        assert chart.metadata["appVersion"] == project["version"]
 
 
 def test_the_install_steps_make_a_prefix_that_has_everything(tmp_path: Path) -> None:

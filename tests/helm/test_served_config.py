@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imagelink import Client, Role
 
 from indexing.gallery import open_pool
@@ -34,6 +36,7 @@ OFTEN = {
     "RAY_SERVE_HAPROXY_METRICS_REPORT_INTERVAL_S": "1",
 }
 METRICS_SECONDS = 20
+STOP_SECONDS = 180
 SECRETS = {"IMAGELINK_DATABASE_URL", "IMAGELINK_OPERATOR_KEY"}
 ADDED_SHARD = "shard-1"
 
@@ -51,7 +54,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(postgres: Postgres) -> Iterator[Served]:
-    directory = Path(tempfile.mkdtemp(prefix="imagelink-chart-"))
+    directory = Path(tempfile.mkdtemp(prefix="chart-"))
     try:
         with _served(directory, postgres.create_database()) as running:
             yield running
@@ -105,7 +108,7 @@ def _served(directory: Path, database_url: str) -> Iterator[Served]:
         )
     finally:
         process.stdin.close()
-        process.wait(30)
+        process.wait(STOP_SECONDS)
 
 
 def _prepare(rendered: list[dict], secrets: dict[str, str], directory: Path) -> None:
@@ -153,6 +156,13 @@ def test_all_applications_run_also_those_of_added_shards(served: Served) -> None
 def test_health_is_what_kuberay_looks_for(served: Served) -> None:
     with urllib.request.urlopen(served.health, timeout=10) as answer:
         assert answer.read() == b"success"
+
+
+def test_the_readiness_probe_is_answered(served: Served) -> None:
+    with grpc.insecure_channel(served.target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_a_photo_is_recognised(served: Served) -> None:
