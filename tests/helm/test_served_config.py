@@ -22,10 +22,9 @@ from imagelink import Client, Role
 
 from indexing.gallery import open_pool
 from indexing.gallery_placement import PlacementStore
-from server.app import _ray_environment
+from server.app import _free_ports, _ray_environment
 from server.auth import OPERATOR_ID, new_key
 from tests.conftest import Postgres
-from tests.e2e.harness import free_port
 from tests.e2e.pictures import artworks, encoded, photo_of, strangers
 from tests.helm.chart import documents, groups, ray_pods, serve_config
 from tests.helm.test_chart_monitoring import used_metrics
@@ -35,6 +34,13 @@ OFTEN = {
     "RAY_metrics_report_interval_ms": "1000",
     "RAY_SERVE_HAPROXY_METRICS_REPORT_INTERVAL_S": "1",
 }
+# Ports of Ray that must not be among those which the system gives to clients: the start is long.
+PORTS = (
+    "RAY_SERVE_HAPROXY_METRICS_PORT",
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+)
 METRICS_SECONDS = 20
 STOP_SECONDS = 180
 SECRETS = {"IMAGELINK_DATABASE_URL", "IMAGELINK_OPERATOR_KEY"}
@@ -64,7 +70,7 @@ def served(postgres: Postgres) -> Iterator[Served]:
 
 @contextmanager
 def _served(directory: Path, database_url: str) -> Iterator[Served]:
-    grpc_port, http_port = free_port(), free_port()
+    grpc_port, http_port, *ports = _free_ports(2 + len(PORTS))
     rendered = documents(
         {
             "settings": {
@@ -85,9 +91,10 @@ def _served(directory: Path, database_url: str) -> Iterator[Served]:
     asyncio.run(_add_shard(database_url))
     config = directory / "serve.yaml"
     config.write_text(yaml.safe_dump(serve_config(rendered)).replace("/data", f"{directory}/data"))
+    apart = _ray_environment(directory) | dict(zip(PORTS, map(str, ports), strict=True))
     process = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("serve_locally.py"), config, _cluster(rendered)],
-        env=os.environ | _ray_environment(directory) | _pod_environment(rendered) | secrets | OFTEN,
+        env=os.environ | apart | _pod_environment(rendered) | secrets | OFTEN,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=(directory / "log").open("w"),
