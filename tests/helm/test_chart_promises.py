@@ -133,6 +133,13 @@ def test_ray_has_the_switches_of_the_server_on_one_machine(tmp_path: Path) -> No
         assert given == {name: value for name, value in alone.items() if not apart.search(name)}
 
 
+def test_names_are_as_short_as_kuberay_asks() -> None:
+    found = documents({"nameOverride": "a-name-of-fifty-characters-which-somebody-came-up-w"})
+    assert len(ray_service(found)["metadata"]["name"]) <= 41
+    assert all(len(document["metadata"]["name"]) <= 63 for document in found)
+    promises.services_find_their_pods(found)
+
+
 def test_large_numbers_stay_whole() -> None:
     found = documents({"settings": {"part_images": 2_000_000, "gallery_memory_mb": 1_000_000}})
     promises.the_job_has_the_settings_of_the_server(found)
