@@ -30,7 +30,9 @@ def run(output: Path, publishers: int, photos: int, options: Sequence[str]) -> i
                 prepare(server.target, server.operator_key, workload, publishers, photos)
             command = [*locust_command(workload, output), *options]
             console.print(" ".join(command), soft_wrap=True)
-            return subprocess.run(command, check=False).returncode
+            code = subprocess.run(command, check=False).returncode
+            console.print(f"The reports are in {output}: report.html, summary.json and tables.")
+            return code
 
 
 def locust_command(workload: Path, output: Path) -> list[str]:

@@ -45,11 +45,11 @@ class CourseOfTheLoad(LoadTestShape):
 
 
 @events.init.add_listener
-def check_workload(environment: Environment, **_: Any) -> None:
-    """Ends a process that is to send calls, but has none."""
+def load_workload(environment: Environment, **_: Any) -> None:
+    """Reads what to send; ends a process that has nothing."""
     if not isinstance(environment.runner, MasterRunner):
         try:
-            read_workload(Path(_options(environment).workload))
+            BackendService.workload = read_workload(Path(_options(environment).workload))
         except WorkloadError as error:
             raise SystemExit(str(error)) from error
 

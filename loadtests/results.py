@@ -37,6 +37,7 @@ def measurements(stats: RequestStats) -> Measurements:
     answered = wrong + sum(scan.num_requests - scan.num_failures for scan in scans)
     return Measurements(
         calls=calls,
+        answers=answered,
         failure_share=(stats.total.num_failures - wrong) / calls if calls else None,
         accuracy=1 - wrong / answered if answered else None,
         p50=_percentile(stats, 0.50),
@@ -77,9 +78,10 @@ def print_summary(stats: RequestStats, verdicts: Sequence[Verdict], console: Con
         console.print(_failures_table(stats))
     console.print(_thresholds_table(verdicts))
     met = sum(verdict.met for verdict in verdicts)
-    if not stats.total.num_requests:
-        console.print("No call was made.")
-    console.print(f"{met} of {len(verdicts)} thresholds are met.")
+    calls, rate = stats.total.num_requests, stats.total.total_rps
+    console.print(
+        f"{calls} calls, {rate:.1f} a second; {met} of {len(verdicts)} thresholds are met."
+    )
 
 
 def progress(stats: RequestStats, users: int) -> str:
@@ -109,16 +111,16 @@ def _percentile(stats: RequestStats, share: float) -> float | None:
 
 def _calls_table(stats: RequestStats) -> Table:
     table = _table("Calls", "call", "calls", "a second", "failed", "p50 ms", "p95 ms", "p99 ms")
-    for name, entry in sorted((name, entry) for (name, _), entry in stats.entries.items()):
-        if entry.num_requests:
-            percentiles = (entry.get_response_time_percentile(share) for share in (0.5, 0.95, 0.99))
-            table.add_row(
-                name,
-                f"{entry.num_requests}",
-                f"{entry.total_rps:.1f}",
-                f"{entry.num_failures}",
-                *(f"{each:.0f}" for each in percentiles),
-            )
+    made = (entry for entry in stats.entries.values() if entry.num_requests)
+    for entry in sorted(made, key=lambda entry: entry.num_requests, reverse=True):
+        percentiles = (entry.get_response_time_percentile(share) for share in (0.5, 0.95, 0.99))
+        table.add_row(
+            entry.name,
+            f"{entry.num_requests}",
+            f"{entry.total_rps:.1f}",
+            f"{entry.num_failures}",
+            *(f"{each:.0f}" for each in percentiles),
+        )
     return table
 
 

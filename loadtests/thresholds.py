@@ -14,11 +14,12 @@ Unit = Literal["share", "ms"]
 class Measurements:
     """What a load test measured; None stands for what nothing was measured of.
 
-    Wrong answers count in the accuracy, all other failures in the failure share. Latencies are
-    those of scans, in milliseconds.
+    ``accuracy`` is the share of right ``answers`` to scans; all other failures count in
+    ``failure_share``, of all ``calls``. Latencies are those of scans, in milliseconds.
     """
 
     calls: int
+    answers: int
     failure_share: float | None
     accuracy: float | None
     p50: float | None

@@ -10,8 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from grpc.experimental import gevent as grpc_gevent  # type: ignore[attr-defined]
 from imagelink import Client, Written
@@ -27,7 +26,7 @@ from loadtests.checks import (
 from loadtests.mixes import EVERYDAY, MIXES
 from loadtests.popularity import ZipfChoice
 from loadtests.results import CALL_TYPE, SCAN_REGISTERED, SCAN_STRANGER
-from loadtests.workload import read_workload
+from loadtests.workload import Workload
 
 TOO_LARGE = b"\xff\xd8" + bytes(8 * 1024 * 1024)
 """Two bytes more than the API takes."""
@@ -40,15 +39,17 @@ grpc_gevent.init_gevent()
 class BackendService(User):
     """Scans photos for publishers, and manages their references; its tasks are set by the mix."""
 
+    workload: ClassVar[Workload]
+    """Of the process, and not of ``parsed_options``: those of a worker become its master's."""
+
     def on_start(self) -> None:
-        """Reads what to send, and waits, so that users do not begin all at once."""
+        """Waits, so that users do not begin all at once."""
         options = self.environment.parsed_options
         assert options is not None
-        self._workload = read_workload(Path(options.workload))
-        self._target = self.environment.host or self._workload.target
+        self._target = self.environment.host or self.workload.target
         self._timeout = options.call_timeout
         self._rng = random.Random()
-        self._publishers = ZipfChoice(self._workload.publishers, options.zipf, self._rng)
+        self._publishers = ZipfChoice(self.workload.publishers, options.zipf, self._rng)
         self.wait()
 
     def scan_registered(self) -> None:
@@ -61,7 +62,7 @@ class BackendService(User):
     def scan_stranger(self) -> None:
         """A photo of something else, which must not be recognised."""
         client = self._client(self._publishers.draw().scan_key)
-        photo = self._rng.choice(self._workload.strangers)
+        photo = self._rng.choice(self.workload.strangers)
         with self._measured(SCAN_STRANGER):
             check_scan(client.scan(photo), "")
 
@@ -69,7 +70,7 @@ class BackendService(User):
         """A new reference, deleted afterwards so that galleries stay as they are."""
         client = self._client(self._publishers.draw().publish_key)
         name = f"load-{uuid.uuid4().hex}"
-        picture = self._rng.choice(self._workload.new_pictures)
+        picture = self._rng.choice(self.workload.new_pictures)
         written: Written | None = None
         with self._measured("Register"):
             written = client.register(picture, link="https://example.com/", reference_id=name)

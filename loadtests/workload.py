@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,8 @@ def write_workload(workload: Workload, folder: Path) -> None:
     file.write_text(json.dumps(index, indent=2) + "\n")
 
 
-@cache
 def read_workload(folder: Path) -> Workload:
-    """Reads a workload, once in a process. Raises WorkloadError where there is none."""
+    """Reads a workload. Raises WorkloadError where there is none."""
     try:
         index = json.loads((folder / INDEX).read_text())
         return Workload(

@@ -48,7 +48,9 @@ POSTER = "publishers/acme/references/poster"
 OTHER = "publishers/acme/references/other"
 CORNER = Point(0, 0)
 LIMITS = Thresholds(0.01, 0.95, 250, 800, 1500)
-GOOD = Measurements(calls=1000, failure_share=0.01, accuracy=0.95, p50=250, p95=800, p99=1500)
+GOOD = Measurements(
+    calls=1000, answers=900, failure_share=0.01, accuracy=0.95, p50=250, p95=800, p99=1500
+)
 
 
 def answer(*references: str) -> ScanResult:
@@ -170,7 +172,7 @@ def test_one_limit_not_met_sets_the_exit_code_and_is_named(
 
 
 def test_without_a_call_no_limit_is_met() -> None:
-    verdicts = judge(Measurements(0, None, None, None, None, None), LIMITS)
+    verdicts = judge(Measurements(0, 0, None, None, None, None, None), LIMITS)
     assert not any(verdict.met for verdict in verdicts)
     assert exit_code(verdicts) == NOT_MET
 
