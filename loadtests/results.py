@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from locust.stats import RequestStats, StatsError, calculate_response_time_percentile
+from locust.stats import RequestStats, StatsEntry, StatsError, calculate_response_time_percentile
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -33,8 +33,7 @@ def measurements(stats: RequestStats) -> Measurements:
     """What thresholds are compared with."""
     calls = stats.total.num_requests
     wrong = sum(each.count for each in failures(stats) if _is_wrong_answer(each))
-    scans = [stats.get(name, CALL_TYPE) for name in SCANS]
-    answered = wrong + sum(scan.num_requests - scan.num_failures for scan in scans)
+    answered = wrong + sum(scan.num_requests - scan.num_failures for scan in _scans(stats))
     return Measurements(
         calls=calls,
         answers=answered,
@@ -98,11 +97,15 @@ def _is_wrong_answer(failure: Failure) -> bool:
     return failure.error.startswith(f"{WrongAnswer.__name__}(")
 
 
+def _scans(stats: RequestStats) -> list[StatsEntry]:
+    return [stats.entries[name, CALL_TYPE] for name in SCANS if (name, CALL_TYPE) in stats.entries]
+
+
 def _percentile(stats: RequestStats, share: float) -> float | None:
     """Of all scans together; locust keeps times to two digits."""
     times: dict[int, int] = {}
-    for name in SCANS:
-        for time, count in stats.get(name, CALL_TYPE).response_times.items():
+    for scan in _scans(stats):
+        for time, count in scan.response_times.items():
             times[time] = times.get(time, 0) + count
     if not times:
         return None
