@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Self
 from imagelink import Client, ImageLinkError
 
 from benchmarks.errors import BenchmarkError
+from server.app import free_ports
 from server.auth import OPERATOR_ID, new_key
 
 START_SECONDS = 180
@@ -27,7 +27,7 @@ class LocalServer:
 
         ``settings`` are more of its settings by their names.
         """
-        self._port = _free_port()
+        self._port, self._http_port = free_ports(2)
         self.target = f"127.0.0.1:{self._port}"
         self.operator_key = new_key(OPERATOR_ID).text
         self._bundle = bundle.resolve()
@@ -84,7 +84,7 @@ class LocalServer:
             "bundle": self._bundle,
             "data-dir": self._folder / "data",
             "grpc-port": self._port,
-            "http-port": _free_port(),
+            "http-port": self._http_port,
             **{name.replace("_", "-"): value for name, value in self._settings.items()},
         }
         return [f"--{name}={value}" for name, value in options.items()]
@@ -107,9 +107,3 @@ def _environment(operator_key: str) -> dict[str, str]:
         name: value for name, value in os.environ.items() if not name.startswith("IMAGELINK_")
     }
     return inherited | {"IMAGELINK_OPERATOR_KEY": operator_key}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

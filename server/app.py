@@ -30,7 +30,7 @@ from indexing.placement import ShardState
 from server.auth import OPERATOR_ID, new_key
 from server.settings import Backends, Settings
 
-# Replicas listen on ports between these, below those that the system gives to clients.
+# Ray listens on ports between these, below those that the system gives to clients.
 PORT_SPACE = range(10_000, 32_000)
 REPLICA_PORTS = 50
 WATCH_SECONDS = 0.5
@@ -47,7 +47,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
         backends = stack.enter_context(_backends(settings))
-        version, shards = asyncio.run(_prepare(settings, backends))
+        version, shards = asyncio.run(prepare_database(settings, backends))
         stack.enter_context(_ray_serve(settings, backends, version, shards))
         print(f"ImageLink serves gRPC on port {settings.grpc_port}. Ctrl-C stops it.", flush=True)
         if settings.operator_key is None:
@@ -121,7 +121,7 @@ def _operator_key(settings: Settings) -> str:
     return file.read_text().strip()
 
 
-async def _prepare(settings: Settings, backends: Backends) -> tuple[str, list[int]]:
+async def prepare_database(settings: Settings, backends: Backends) -> tuple[str, list[int]]:
     """Brings the database up to date; returns the model version in service and the shards."""
     await migrate(backends.database_url)
     pool = await open_pool(backends.database_url, 1)
@@ -164,7 +164,7 @@ def _ray_serve(
     folder = Path(tempfile.gettempdir()) / f"imagelink-{data[:8]}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
-    os.environ.update(_ray_environment(folder))
+    os.environ.update(ray_environment(folder))
     # Ray reads its environment when it is imported.
     from server import deployments
 
@@ -186,11 +186,11 @@ def _end_leftovers(folder: Path) -> None:
                 os.kill(int(file.parent.name), signal.SIGKILL)
 
 
-def _ray_environment(folder: Path) -> dict[str, str]:
+def ray_environment(folder: Path) -> dict[str, str]:
     """What Ray reads at import: HAProxy on, and nothing shared with another server here."""
     proxy = "RAY_SERVE_HAPROXY"
     replicas = "RAY_SERVE_DIRECT_INGRESS"
-    ports = _free_ports(2 * REPLICA_PORTS)
+    metrics, stats, fallback_grpc, fallback_http, *ports = free_ports(4 + 2 * REPLICA_PORTS)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -199,15 +199,15 @@ def _ray_environment(folder: Path) -> dict[str, str]:
         f"{proxy}_SOCKET_PATH": str(folder / "admin.sock"),
         f"{proxy}_SERVER_STATE_BASE": str(folder),
         f"{proxy}_SERVER_STATE_FILE": str(folder / "server-state"),
-        f"{proxy}_METRICS_PORT": str(_free_port()),
-        f"{proxy}_STATS_PORT": str(_free_port()),
+        f"{proxy}_METRICS_PORT": str(metrics),
+        f"{proxy}_STATS_PORT": str(stats),
         # Ray lets replicas of different servers share a port, and get each other's requests.
         f"{replicas}_MIN_GRPC_PORT": str(ports[0]),
         f"{replicas}_MAX_GRPC_PORT": str(ports[REPLICA_PORTS - 1]),
         f"{replicas}_MIN_HTTP_PORT": str(ports[REPLICA_PORTS]),
         f"{replicas}_MAX_HTTP_PORT": str(ports[-1]),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
         # Otherwise Ray reads a client's stream into a queue without an end.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         # Ray waits this long at every stop for a load balancer that may still send requests.
@@ -215,14 +215,11 @@ def _ray_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> range:
+    """So many ports in a row on which nothing listens, of those that the system gives to nobody.
 
-
-def _free_ports(count: int) -> range:
-    """So many ports in a row on which nothing listens."""
+    Raises OSError where there are not.
+    """
     starts = PORT_SPACE[:-count:count]
     for start in random.sample(starts, len(starts)):
         ports = range(start, start + count)

@@ -10,7 +10,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
     _derive_autoscaling_config_from_ray_cr,
 )
 
-from server.app import _ray_environment
+from server.app import ray_environment
 from tests.helm import promises
 from tests.helm.chart import (
     CHART,
@@ -123,7 +123,7 @@ def test_rays_autoscaler_reads_the_groups_as_they_are_meant() -> None:
 
 
 def test_ray_has_the_switches_of_the_server_on_one_machine(tmp_path: Path) -> None:
-    alone = _ray_environment(tmp_path)
+    alone = ray_environment(tmp_path)
     # Of one machine: ports and files that several servers do not share, and a short end.
     apart = re.compile("PORT|_LOC$|_PATH$|_BASE$|_FILE$|DRAINING")
     for pod in ray_pods(documents({})):
