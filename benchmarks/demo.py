@@ -6,8 +6,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.galleries import quad_shares, side_by_side
 from benchmarks.local_server import LocalServer
 from benchmarks.pictures import GREEN, GREY, RED, annotated, contact_sheet, titled
+from benchmarks.steps import step
 from indexing.bundle import load_bundle
 from indexing.image import decode
 
@@ -65,18 +65,18 @@ def run(own: tuple[Path, Path] | None, output: Path, bundle: Path) -> bool:
     if own and own[1].resolve() == (output / "photos").resolve():
         raise BenchmarkError(f"Choose another output than {output}: it would overwrite photos.")
     load_bundle(bundle)  # Says in one sentence what is wrong with it.
-    with _step("Reading the files" if own else "Drawing pictures and rendering photos"):
+    with step(console, "Reading the files" if own else "Drawing pictures and rendering photos"):
         show = own_show(*own) if own else drawn_show()
     if not show.posters or not show.shots:
         raise BenchmarkError("There is no JPEG, PNG or WebP file in one of the folders.")
     with tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder:
         server = LocalServer(bundle, Path(folder))
         try:
-            with _step("Starting the server"):
+            with step(console, "Starting the server"):
                 server.start()
             scanned = _scan_show(server, show)
         finally:
-            with _step("Stopping the server"):
+            with step(console, "Stopping the server"):
                 server.stop()
     _print_table(scanned)
     _draw(scanned, output)
@@ -87,9 +87,9 @@ def _scan_show(server: LocalServer, show: Show) -> list[Scanned]:
     with Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS) as operator:
         clients = {name: _publisher(server.target, operator, name) for name in show.publishers}
     try:
-        with _step(f"Registering {len(show.posters)} pictures"):
+        with step(console, f"Registering {len(show.posters)} pictures"):
             version = _register_all(clients, show.posters)
-        with _step(f"Scanning {len(show.shots)} photos"):
+        with step(console, f"Scanning {len(show.shots)} photos"):
             shots = track(show.shots, "Scanning", console=console)
             answers = (_scan(clients, shot, version[shot.publisher]) for shot in shots)
             return [answer for answer in answers if answer]
@@ -200,12 +200,3 @@ def _sum_up(scanned: Sequence[Scanned]) -> bool:
     )
     missed = len(registered) - recognised
     return missed <= MISSED_SHARE * len(registered) and silent == len(others)
-
-
-@contextmanager
-def _step(name: str) -> Iterator[None]:
-    """Prints what is being done, and how long it took."""
-    console.print(f"{name} …")
-    start = time.perf_counter()
-    yield
-    console.print(f"    took {time.perf_counter() - start:.1f} s")

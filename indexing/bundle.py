@@ -5,7 +5,6 @@ version is a hash over the manifest, which holds the hash of the tensors; both a
 """
 
 import hashlib
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -98,7 +97,7 @@ class Bundle:
                 spatial_transformer=manifest.spatial_transformer,
             )
         except (RuntimeError, ValueError) as error:
-            raise BundleInvalid(path=self.version, problem=_short(error)) from error
+            raise BundleInvalid(path=self.version, problem=str(error)) from error
         return Embedder(network, self.version, manifest.input_size)
 
     def verify(self) -> None:
@@ -144,7 +143,7 @@ def load_bundle(folder: Path) -> Bundle:
             raise BundleInvalid(path=folder, problem="A weight is not finite.")
         return Bundle(manifest, _version(manifest.name, described), tensors)
     except (OSError, ValidationError, SafetensorError, KeyError, ValueError) as error:
-        raise BundleInvalid(path=folder, problem=_short(error)) from error
+        raise BundleInvalid(path=folder, problem=str(error)) from error
 
 
 def save_bundle(folder: Path, manifest: Manifest, tensors: Tensors) -> str:
@@ -176,11 +175,6 @@ def bundle_tensors(
 def calibration_values(calibration: Calibration) -> dict[Channel, dict[str, Any]]:
     """The calibration as a manifest holds it."""
     return {channel: asdict(values) for channel, values in calibration.items()}
-
-
-def _short(error: Exception) -> str:
-    """What an error says: one about weights may name each of hundreds, more than an answer holds."""
-    return textwrap.shorten(str(error), 300, placeholder=" …")
 
 
 def _halved(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -28,7 +28,8 @@ class BundleStore:
     async def put(self, version: str, source: Path) -> None:
         """Keeps the bundle in the folder ``source``, which is of this version."""
         for file in FILES:
-            await self._blobs.put(model_key(version, file), (source / file).read_bytes())
+            data = await asyncio.to_thread((source / file).read_bytes)
+            await self._blobs.put(model_key(version, file), data)
 
     async def delete(self, version: str) -> None:
         """Deletes a version's bundle, also here."""
@@ -56,7 +57,8 @@ class BundleStore:
             whole = Path(draft) / version
             whole.mkdir()
             for file in FILES:
-                (whole / file).write_bytes(await self._got(version, file))
+                data = await self._got(version, file)
+                await asyncio.to_thread((whole / file).write_bytes, data)
             try:
                 os.rename(whole, self._folder / version)
             except OSError:

@@ -209,9 +209,10 @@ class GalleryStore:
     ) -> list[Written | errors.ImageLinkError]:
         outcomes: list[Written | errors.ImageLinkError] = []
         async with self._writing(publisher) as connection:
+            versions = await statements.written_models(connection)
             for new in news:
                 try:
-                    outcomes.append(await statements.register(connection, new))
+                    outcomes.append(await statements.register(connection, new, versions))
                 except errors.ImageLinkError as error:
                     outcomes.append(error)
         return outcomes

@@ -21,6 +21,7 @@ from indexing.gallery_statements import (
     lock_publisher,
     needed,
     transaction,
+    written_models,
 )
 from indexing.queries import QUERIES
 from indexing.reference import ReferenceImage
@@ -135,10 +136,10 @@ async def _insert(
     )
     if inserted is None:
         return False
+    versions = await written_models(connection)
     for image in reference.images:
         stored = ReferenceImage(image.id, image.width, image.height, bytes.fromhex(image.sha256))
-        made = await needed(connection, features[image.id])
-        new = NewImage(publisher, reference.id, stored, made)
+        new = NewImage(publisher, reference.id, stored, needed(features[image.id], versions))
         parameters = image_parameters(new) | {"create_time": image.create_time}
         await connection.execute(QUERIES["import_image"], parameters)
     await append_change(connection, publisher, reference.id)

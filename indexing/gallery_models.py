@@ -25,7 +25,6 @@ from indexing.errors import (
     ModelNotFound,
     PublisherNotFound,
     RolloutNotFound,
-    RolloutStateInvalid,
     RolloutUnderWay,
 )
 from indexing.gallery_statements import (
@@ -114,15 +113,12 @@ class ModelStore:
         """
         async with transaction(self._pool) as connection:
             await connection.execute(QUERIES["take_model_lock"])
-            if await fetch_one(connection, "lock_model", version=version) is None:
-                raise ModelNotFound(model=version)
             await _check_unused(connection, version)
             await connection.execute(QUERIES["delete_model"], {"version": version})
 
     async def check_unused(self, version: str) -> None:
         """Raises ModelNotFound, and ModelInUse where a model version may not be deleted."""
         async with transaction(self._pool) as connection:
-            await _model(connection, version)
             await _check_unused(connection, version)
 
     # Who is served by what
@@ -264,8 +260,7 @@ class ModelStore:
             found = await _rollout(connection, rollout)
             row = await fetch_one(connection, "rollout_gate", id=rollout)
         if row is None or row[0] is None:
-            found.check((), "its versions were not compared yet.")
-            raise AssertionError("no state is allowed")
+            raise found.refusal("its versions were not compared yet.")
         return _GATE.validate_python(row[0]), row[1]
 
     async def activate(
@@ -297,7 +292,7 @@ class ModelStore:
         async with self._changing() as connection:
             found = await _locked(connection, rollout)
             if found.state is RolloutState.COMPLETED:
-                found.check((), "the features of the former version are gone.")
+                raise found.refusal("the features of the former version are gone.")
             found.check(SWITCHED, "no publisher is switched.")
             await _serve_all(connection, found.former)
             await _set_state(connection, rollout, RolloutState.READY, problem)
@@ -313,7 +308,9 @@ class ModelStore:
             found = await _locked(connection, rollout)
             found.check(UNDER_WAY, "it has ended already.")
             if found.state is RolloutState.CANARY:
-                found.check((), "some publishers are switched: activate the rest, or roll back.")
+                raise found.refusal(
+                    "some publishers are switched: activate the rest, or roll back."
+                )
             completed = found.state is RolloutState.ACTIVE
             state = RolloutState.COMPLETED if completed else RolloutState.CANCELLED
             await _set_state(connection, rollout, state)
@@ -403,7 +400,7 @@ async def _check_scanners(connection: AsyncConnection, rollout: Rollout) -> None
     )
     if lagging:
         problem = f"{len(lagging)} scanners have not loaded the new version yet: try again soon."
-        raise RolloutStateInvalid(rollout=rollout.id, state=rollout.state, problem=problem)
+        raise rollout.refusal(problem)
 
 
 async def _serve_all(connection: AsyncConnection, version: str) -> None:

@@ -1,7 +1,7 @@
 """The steps of the gallery store inside a transaction: statements, and rows to entities."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -164,19 +164,20 @@ async def find_request(
     return Written(await get_reference(connection, publisher, reference), version)
 
 
-async def register(connection: AsyncConnection, new: NewReference) -> Written:
+async def register(
+    connection: AsyncConnection, new: NewReference, versions: Collection[str]
+) -> Written:
     """Register a reference with its image, or answer a replay as ``find_request`` does.
 
-    The caller holds the publisher's row lock. Raises the errors of ``find_request`` and
-    ReferenceAlreadyExists and FeaturesOutdated, after which the transaction can go on.
+    Its features are kept as ``needed`` says. The caller holds the publisher's row lock. Raises
+    the errors of ``find_request``, ReferenceAlreadyExists and FeaturesOutdated, after which the
+    transaction can go on.
     """
     if new.request_id:
         replayed = await find_request(connection, new.publisher, new.request_id, new.fingerprint)
         if replayed:
             return replayed
-    await _insert_reference(
-        connection, replace(new, features=await needed(connection, new.features))
-    )
+    await _insert_reference(connection, replace(new, features=needed(new.features, versions)))
     version = await append_change(connection, new.publisher, new.reference_id)
     if new.request_id:
         await _insert_request(connection, new, version)
@@ -217,16 +218,20 @@ def features_parameters(features: Sequence[ImageFeatures]) -> dict[str, object]:
     }
 
 
-async def needed(
-    connection: AsyncConnection, features: Sequence[ImageFeatures]
-) -> tuple[ImageFeatures, ...]:
-    """Return those of an image's features that it needs to have, until the transaction's end.
-
-    Raises FeaturesOutdated where some are lacking. Without a version in service all are needed.
-    """
+async def written_models(connection: AsyncConnection) -> frozenset[str]:
+    """Return the versions that images need features of, until the transaction's end."""
     await connection.execute(QUERIES["share_model_lock"])
-    versions = {version for (version,) in await fetch_all(connection, "written_models")}
-    if missing := versions - {each.model_version for each in features}:
+    return frozenset(version for (version,) in await fetch_all(connection, "written_models"))
+
+
+def needed(
+    features: Sequence[ImageFeatures], versions: Collection[str]
+) -> tuple[ImageFeatures, ...]:
+    """Return those of an image's features that are of ``versions``; all where there are none.
+
+    Raises FeaturesOutdated where some are lacking.
+    """
+    if missing := {*versions} - {each.model_version for each in features}:
         raise FeaturesOutdated(versions=", ".join(sorted(missing)))
     return tuple(each for each in features if not versions or each.model_version in versions)
 
@@ -240,7 +245,8 @@ async def add_image(connection: AsyncConnection, new: NewImage) -> Written:
     reference = await get_reference(connection, new.publisher, new.reference_id)
     if len(reference.images) >= MAX_IMAGES:
         raise TooManyImages(reference=reference.id, limit=MAX_IMAGES)
-    whole = replace(new, features=await needed(connection, new.features))
+    made = needed(new.features, await written_models(connection))
+    whole = replace(new, features=made)
     await connection.execute(QUERIES["insert_image"], image_parameters(whole))
     return await _changed(connection, reference)
 

@@ -74,7 +74,11 @@ class Rollout:
     def check(self, allowed: Collection[RolloutState], problem: str) -> None:
         """Raises RolloutStateInvalid, with what the problem is, in a state that is not allowed."""
         if self.state not in allowed:
-            raise RolloutStateInvalid(rollout=self.id, state=self.state, problem=problem)
+            raise self.refusal(problem)
+
+    def refusal(self, problem: str) -> RolloutStateInvalid:
+        """The error that its state does not allow something."""
+        return RolloutStateInvalid(rollout=self.id, state=self.state, problem=problem)
 
 
 @dataclass(frozen=True, slots=True)

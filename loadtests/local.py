@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.local_server import LocalServer
+from benchmarks.steps import step
 from indexing.bundle import DEFAULT_BUNDLE
 from loadtests.prepare import prepare
 
@@ -26,7 +26,7 @@ def run(output: Path, publishers: int, photos: int, options: Sequence[str]) -> i
     with tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder:
         workload = Path(folder) / "workload"
         with _running_server(Path(folder)) as server:
-            with _step("Preparing the load"):
+            with step(console, "Preparing the load"):
                 prepare(server.target, server.operator_key, workload, publishers, photos)
             command = [*locust_command(workload, output), *options]
             console.print(" ".join(command), soft_wrap=True)
@@ -51,18 +51,9 @@ def locust_command(workload: Path, output: Path) -> list[str]:
 def _running_server(folder: Path) -> Iterator[LocalServer]:
     server = LocalServer(DEFAULT_BUNDLE, folder)
     try:
-        with _step("Starting the server"):
+        with step(console, "Starting the server"):
             server.start()
         yield server
     finally:
-        with _step("Stopping the server"):
+        with step(console, "Stopping the server"):
             server.stop()
-
-
-@contextmanager
-def _step(name: str) -> Iterator[None]:
-    """Prints what is being done, and how long it took."""
-    console.print(f"{name} …")
-    start = time.perf_counter()
-    yield
-    console.print(f"    took {time.perf_counter() - start:.1f} s")

@@ -12,8 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import CliApp
+from pydantic import SecretStr
 
 from indexing.errors import DatabaseUnavailable, ImageLinkError, ShardUnavailable
 from indexing.gallery import open_pool
@@ -21,8 +20,8 @@ from indexing.gallery_models import ModelStore
 from indexing.gallery_placement import PlacementStore
 from indexing.migrations import pending
 from indexing.placement import ShardState
-from server.app import _prepare
-from server.settings import Backends, Settings
+from server.app import prepare_database
+from server.settings import Backends, Settings, given
 
 SECRETS = {"database_url", "operator_key"}
 # A database that comes with the server takes minutes to be there, and is prepared after that.
@@ -77,9 +76,9 @@ def shard(settings: ClusterSettings) -> object:
 def _bound(
     deployment: Any, replicas: int, settings: ClusterSettings, backends: Backends, version: str
 ) -> object:
-    from server.deployments import _limits
+    from server.deployments import limits
 
-    sized = deployment.options(num_replicas=replicas, **_limits(settings))
+    sized = deployment.options(num_replicas=replicas, **limits(settings))
     return sized.bind(_without_secrets(settings), backends, version)
 
 
@@ -88,16 +87,13 @@ def prepare(settings: ClusterSettings) -> None:
 
     Raises BundleInvalid, DatabaseUnavailable and FeaturesMissing.
     """
-    asyncio.run(_prepare(settings, _backends(settings)))
+    asyncio.run(prepare_database(settings, _backends(settings)))
 
 
 def main() -> None:
     """``python -m server.cluster``: prepares the database of the environment."""
     try:
-        prepare(CliApp.run(ClusterSettings))
-    except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        sys.exit("error: wrong settings:\n  " + "\n  ".join(wrong))
+        prepare(given(ClusterSettings))
     except ImageLinkError as error:
         sys.exit(f"error: {error}")
     print("The database is prepared.")

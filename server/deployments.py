@@ -319,7 +319,7 @@ def start(settings: Settings, backends: Backends, version: str, shards: Sequence
         grpc_options=gRPCOptions(port=settings.grpc_port, grpc_servicer_functions=SERVICERS),
         http_options={"host": "127.0.0.1", "port": settings.http_port},
     )
-    scanner = Scanner.options(num_replicas=settings.scanners, **_limits(settings))
+    scanner = Scanner.options(num_replicas=settings.scanners, **limits(settings))
     ingress = serve.RunTarget(scanner.bind(settings, backends, version), APPLICATION)
     targets = [_shard_target(settings, backends, version, shard) for shard in shards]
     serve.run_many([ingress, *targets])
@@ -338,7 +338,7 @@ def _bundles(backends: Backends) -> BundleStore:
 def _shard_target(
     settings: Settings, backends: Backends, version: str, shard: int
 ) -> serve.RunTarget:
-    deployment = GalleryShard.options(num_replicas=settings.shard_replicas, **_limits(settings))
+    deployment = GalleryShard.options(num_replicas=settings.shard_replicas, **limits(settings))
     # Without a route no request from outside comes here, and HAProxy does not know of it.
     return serve.RunTarget(
         deployment.bind(settings, backends, version), _shard_application(shard), route_prefix=None
@@ -354,7 +354,8 @@ def _application_status(name: str) -> ApplicationStatus | None:
     return None if found is None else found.status
 
 
-def _limits(settings: Settings) -> dict[str, Any]:
+def limits(settings: Settings) -> dict[str, Any]:
+    """The options of a deployment that bound its queues and its end."""
     return {
         "max_ongoing_requests": settings.max_ongoing_requests,
         "max_queued_requests": settings.max_queued_requests,

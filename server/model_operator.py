@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from indexing.bundle import MANIFEST, TENSORS, Bundle, load_bundle
-from indexing.bundle_store import BundleStore
+from indexing.bundle import Bundle, load_bundle
+from indexing.bundle_store import FILES, BundleStore
 from indexing.errors import BundleInvalid
 from indexing.gallery_backfill import BackfillStore
 from indexing.gallery_models import ModelStore, StoredModel
@@ -18,7 +18,6 @@ from indexing.rollout import (
     SWITCHABLE,
     BackfillProgress,
     Rollout,
-    RolloutState,
     ScanRates,
     Serving,
     ShadowAgreement,
@@ -27,7 +26,6 @@ from server.monitoring import Watch
 from server.rollout_driver import Preparer
 
 MAX_BUNDLE_BYTES = 2**30
-FILES = (MANIFEST, TENSORS)
 SENT = "that was sent"
 
 
@@ -166,7 +164,7 @@ class ModelOperator:
         )
 
     async def _served(self, serving: Serving, rollout: Rollout) -> int:
-        if rollout.state is RolloutState.ACTIVE or serving.default == rollout.model:
+        if serving.default == rollout.model:
             return await self._store.count_publishers()
         return sum(version == rollout.model for version in serving.publishers.values())
 

@@ -1,20 +1,21 @@
 """Moves galleries while scans go on: to shards that join, from those that drain, into parts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from indexing.errors import DatabaseUnavailable, ImageLinkError
+from indexing.errors import ImageLinkError
 from indexing.gallery_placement import PlacementState, PlacementStore, target
 from indexing.placement import Assignment, Placement, ShardState, ShardStatus, moves, parts_for
 from server.placement import PlacementFollower, Placer, Shards
+from server.repeating import repeat
 
 STEP_SECONDS = 1.0
 SPLIT_SECONDS = 30.0
 # Until then a drained shard answers whoever has not heard that it is.
 STOP_AFTER = timedelta(seconds=60)
+WORK = "moving galleries"
 MOVING = frozenset({ShardState.JOINING, ShardState.DRAINING})
 
 log = structlog.get_logger()
@@ -44,7 +45,9 @@ class Rebalancer:
 
     async def follow(self) -> None:
         """Moves what is to be moved, without end."""
-        await asyncio.gather(_repeat(STEP_SECONDS, self.settle), _repeat(SPLIT_SECONDS, self.split))
+        await asyncio.gather(
+            repeat(WORK, STEP_SECONDS, self.settle), repeat(WORK, SPLIT_SECONDS, self.split)
+        )
 
     async def settle(self) -> None:
         """Moves the galleries of shards that join or drain, and ends shards drained long ago.
@@ -114,15 +117,3 @@ class Rebalancer:
             return now if enough or count == 1 else parts
 
         await self._placer.assign(publisher, change)
-
-
-async def _repeat(seconds: float, step: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await step()
-        except DatabaseUnavailable:
-            log.info("moving galleries waits for the database")
-        except Exception:
-            # Whatever a shard or its start raises: the next round tries again.
-            log.exception("moving galleries waits")

@@ -6,7 +6,7 @@ from typing import Protocol
 import structlog
 
 from indexing.blobs import BlobStore
-from indexing.errors import DatabaseUnavailable, ImageLinkError
+from indexing.errors import ImageLinkError
 from indexing.gallery_backfill import BackfillStore
 from indexing.gallery_models import ModelStore
 from indexing.rollout import Rollout, RolloutState
@@ -14,6 +14,7 @@ from server.backfill import Backfill
 from server.gate import Gate
 from server.models import Models, ServingFollower
 from server.placement import PlacementFollower, Shards
+from server.repeating import repeat
 
 RETRY_SECONDS = 1.0
 DRIVEN = frozenset({RolloutState.BACKFILLING, RolloutState.EVALUATING})
@@ -134,26 +135,26 @@ class RolloutSupervisor:
         self._images = images
         self._follower = follower
         self._worker = worker
+        # Without a change since this epoch there is nothing to end, and nothing to delete.
+        self._settled: int | None = None
 
     async def follow(self) -> None:
         """Looks after rollouts, without end; any number of processes may do so."""
-        while True:
-            try:
-                await self.step()
-            except DatabaseUnavailable:
-                log.info("rollouts wait for the database")
-            except Exception:
-                # Whatever the start of a process raises: the next round tries again.
-                log.exception("rollouts wait")
-            await asyncio.sleep(RETRY_SECONDS)
+        await repeat("looking after rollouts", RETRY_SECONDS, self.step)
 
     async def step(self) -> None:
         """Does what is to be done now. Raises DatabaseUnavailable."""
-        rollout = self._follower.serving.rollout
+        serving = self._follower.serving
+        rollout = serving.rollout
         if rollout is not None and rollout.state in DRIVEN:
             await self._worker.start_worker()
-            return
-        await self._worker.stop_worker()
-        async with self._store.driving() as mine:
-            for version in await self._images.delete_needless() if mine else ():
-                log.info("features deleted", version=version)
+        elif serving.epoch != self._settled:
+            await self._worker.stop_worker()
+            async with self._store.driving() as mine:
+                if mine:
+                    await self._delete_needless()
+                    self._settled = serving.epoch
+
+    async def _delete_needless(self) -> None:
+        for version in await self._images.delete_needless():
+            log.info("features deleted", version=version)

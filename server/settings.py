@@ -1,17 +1,22 @@
 """Settings of a server, from the command line, the environment or ``imagelink.toml``."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import Field, PositiveInt, SecretStr
+from pydantic import Field, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    CliApp,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
 from indexing.bundle import DEFAULT_BUNDLE
+
+Given = TypeVar("Given", bound="Settings")
 
 
 class Settings(BaseSettings):
@@ -81,6 +86,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line first, then environment, then file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def given(kind: type[Given]) -> Given:
+    """The settings of the command line, the environment and the file; ends the process if wrong."""
+    try:
+        return CliApp.run(kind)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        sys.exit("error: wrong settings:\n  " + "\n  ".join(lines))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from indexing import errors
 
 DOMAIN = "imagelink"
 RETRY_SECONDS = 1
+LONGEST_TEXT = 500
 DETAILS_KEY = "grpc-status-details-bin"
 
 _C = grpc.StatusCode
@@ -77,13 +78,15 @@ def to_status(error: errors.ImageLinkError) -> status_pb2.Status:
     """The ``google.rpc.Status`` of a domain error, with ErrorInfo and what else helps."""
     code, reason = STATUSES.get(type(error), INTERNAL)
     ErrorReason.Value(f"ERROR_REASON_{reason}")
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=error.details)
+    details = {name: _short(value) for name, value in error.details.items()}
+    message = _short(str(error))
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=details)
     status = status_pb2.Status(
-        code=code_pb2.Code.Value(code.name), message=str(error), details=[_packed(info)]
+        code=code_pb2.Code.Value(code.name), message=message, details=[_packed(info)]
     )
     field = error.details.get("field") or error.field
     if field and code is _C.INVALID_ARGUMENT:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=str(error))
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
         status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
     if code in (_C.UNAVAILABLE, _C.RESOURCE_EXHAUSTED):
         delay = duration_pb2.Duration(seconds=RETRY_SECONDS)
@@ -98,6 +101,11 @@ def fail(context: StatusContext, error: errors.ImageLinkError) -> None:
     context.set_code(code)
     context.set_details(status.message)
     context.set_trailing_metadata([(DETAILS_KEY, status.SerializeToString())])
+
+
+def _short(text: str) -> str:
+    # A status travels in headers, of which proxies take 16 kB; longer ones break the call off.
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
 
 
 def _packed(

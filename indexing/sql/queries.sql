@@ -659,9 +659,6 @@ left join rollout r on r.state in ('backfilling', 'evaluating', 'ready', 'canary
 where %(version)s::text is null or m.version = %(version)s
 order by m.create_time desc, m.version
 
--- name: lock_model
-select version from model where version = %(version)s for update
-
 -- name: delete_model
 delete from model where version = %(version)s
 

@@ -2,7 +2,7 @@
 
 from indexing import errors
 from server.rpc import Fault
-from server.status import INTERNAL, STATUSES
+from server.status import INTERNAL, STATUSES, to_status
 
 # No caller sees them: they end a process or a job before, or the server deals with them.
 NEVER_ANSWERED = {
@@ -40,3 +40,9 @@ def _descendants(
 ) -> set[type[errors.ImageLinkError]]:
     children = error.__subclasses__()
     return set(children).union(*(_descendants(child) for child in children))
+
+
+def test_a_status_is_short_enough_for_the_headers_that_it_travels_in() -> None:
+    status = to_status(errors.FieldInvalid(field="chunk", problem="A weight is missing. " * 5000))
+    assert status.message.startswith("Field 'chunk' is invalid: A weight is missing.")
+    assert status.ByteSize() < 4096
