@@ -194,6 +194,8 @@ def ray_environment(folder: Path) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Otherwise scanners yield to whatever else runs, and the worker of a rollout hardly to them.
+        "RAY_worker_niceness": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         f"{proxy}_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         f"{proxy}_SOCKET_PATH": str(folder / "admin.sock"),

@@ -40,6 +40,7 @@ from server.auth import Authenticator
 from server.backfill import BATCH
 from server.erasing import Eraser
 from server.explanation import Explainer
+from server.fair_queue import QueueLimits
 from server.gate import Gate
 from server.model_operator import ModelOperator
 from server.models import Models, ServingFollower
@@ -48,7 +49,7 @@ from server.placement import PlacementFollower, Placer
 from server.rebalancing import Rebalancer
 from server.registration import Registrar
 from server.rollout_driver import Preparer, RolloutDriver, RolloutSupervisor
-from server.scanning import Asked, Outcome, PlacedGalleries, Scanning, recognise_together
+from server.scanning import PlacedGalleries, Scanning
 from server.service import Services
 from server.settings import Backends, Settings
 
@@ -152,12 +153,15 @@ class Scanner(Services):
         placed, placer = PlacementFollower(placements), Placer(placements, shards, models.version)
         rebalancer = Rebalancer(placements, placed, shards, placer, settings.part_images)
         galleries = PlacedGalleries(placed.placement, shards.search)
-        self._search = galleries.search
-        self._recognise.set_max_batch_size(settings.batch_size)
-        self._recognise.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)
-        shadow, watch = Shadow(models, serving, self._alone, counts), Watch(versions, counts)
+        shadow, watch = Shadow(models, serving, galleries.search, counts), Watch(versions, counts)
         monitoring = Monitoring(ScanMonitor(counts), shadow, watch, serving)
-        scanning = Scanning(models, self._recognise, monitoring.note)
+        queue = QueueLimits(
+            settings.batches_at_once,
+            settings.batch_size,
+            settings.max_waiting_scans,
+            settings.longest_wait_ms / 1000,
+        )
+        scanning = Scanning(models, galleries.search, monitoring.note, queue)
         supervisor = RolloutSupervisor(versions, images, serving, shards)
         preparer = Preparer(placed, shards)
         super().__init__(
@@ -174,15 +178,6 @@ class Scanner(Services):
         )
         followers = (eraser, placed, rebalancer, serving, models, monitoring, supervisor)
         self._following = [asyncio.create_task(each.follow()) for each in followers]
-
-    @serve.batch(max_concurrent_batches=2)
-    async def _recognise(self, asked: list[Asked]) -> list[Outcome]:
-        return await recognise_together(asked, self._search)
-
-    async def _alone(self, asked: Asked) -> Outcome:
-        """Recognises a photo outside of the batches, which it would hold up."""
-        (outcome,) = await recognise_together([asked], self._search)
-        return outcome
 
     async def check_health(self) -> None:
         """Fails where the replica no longer follows the placement, or moves or erases any more."""

@@ -87,7 +87,7 @@ class Explainer:
         wanted = judgements[: question.count] if asked is None else [_of(asked, judgements)]
         counts = [found.keypoints[each.channel] if each.channel else 0 for each in wanted]
         pictures = await asyncio.gather(
-            *(self._picture(publisher.id, scan.pixels, judgement) for judgement in wanted)
+            *(self._picture(publisher.id, scan.photo.pixels, judgement) for judgement in wanted)
         )
         explanations = tuple(map(Explanation, wanted, counts, pictures))
         return Explained(

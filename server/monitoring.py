@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -25,7 +24,7 @@ from indexing.rollout import (
     decline,
 )
 from server.models import Models, ServingFollower
-from server.scanning import Asked, Outcome
+from server.scanning import Asked, ShardSearch, recognise_together
 
 FLUSH_SECONDS = 5.0
 BASE = timedelta(hours=1)
@@ -65,12 +64,12 @@ class Shadow:
         self,
         models: Models,
         follower: ServingFollower,
-        recognise: Callable[[Asked], Awaitable[Outcome]],
+        search: ShardSearch,
         counts: ScanCountStore,
     ) -> None:
         self._models = models
         self._follower = follower
-        self._recognise = recognise
+        self._search = search
         self._counts = counts
         self._seen: dict[str, ShadowAgreement] = {}
         self._running: asyncio.Task[None] | None = None
@@ -91,7 +90,8 @@ class Shadow:
     async def _compare(self, rollout: Rollout, photo: Photo, found: Recognition) -> None:
         with suppress(ImageLinkError):
             model = await self._models.get(rollout.model)
-            other = await self._recognise(Asked(model.recogniser, photo))
+            # Alone: the batches of scans are not to wait for it.
+            (other,) = await recognise_together([Asked(model.recogniser, photo)], self._search)
             if isinstance(other, Recognition):
                 so_far = self._seen.get(rollout.id, ShadowAgreement())
                 self._seen[rollout.id] = _with(so_far, found, other)

@@ -1,18 +1,19 @@
-"""The flow of a scan: decode, wait for company in a batch, recognise."""
+"""The flow of a scan: wait for a turn, decode, recognise."""
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
 from indexing.errors import ImageLinkError, ModelUnavailable
-from indexing.image import Pixels, decode
+from indexing.image import decode
 from indexing.placement import Placement
 from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
 from indexing.reference import Publisher
 from indexing.search import Query, SearchResult
+from server.fair_queue import FairQueue, QueueLimits
 from server.models import Models
 
 ShardSearch = Callable[[Sequence[Query]], Awaitable[list[SearchResult | ImageLinkError]]]
@@ -21,10 +22,10 @@ Outcome = Recognition | ImageLinkError
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A recognised photo: as it was looked at, RGB uint8, and its (width, height) in pixels."""
+    """A recognised photo: as it was looked at, and its (width, height) in pixels as it came."""
 
     recognition: Recognition
-    pixels: Pixels
+    photo: Photo
     size: tuple[int, int]
 
 
@@ -36,42 +37,85 @@ class Asked:
     photo: Photo
 
 
-class Scanning:
-    """Scans photos: ``recognise`` joins the photos of several requests in a batch.
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A photo as it came, and when, by the performance counter."""
 
-    ``note`` is told of every scan that was answered.
+    publisher: Publisher
+    image: bytes
+    min_gallery_version: int
+    begun: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    asked: Asked
+    size: tuple[int, int]
+
+
+class Scanning:
+    """Scans photos, in batches in which publishers take turns.
+
+    ``search`` asks the galleries; ``note`` is told of every scan that was answered.
     """
 
     def __init__(
         self,
         models: Models,
-        recognise: Callable[[Asked], Awaitable[Outcome]],
+        search: ShardSearch,
         note: Callable[[Photo, Recognition, float], None],
+        limits: QueueLimits,
     ) -> None:
         self._models = models
-        self._recognise = recognise
+        self._search = search
         self._note = note
+        self._queue = FairQueue(self._scan_together, limits)
 
     async def scan(self, publisher: Publisher, image: bytes, min_gallery_version: int) -> Scan:
         """Recognises one photo in the publisher's gallery. Raises ImageLinkError."""
-        start = time.perf_counter()
-        pixels, size = await asyncio.to_thread(decode, image, WORKING_SIDE)
-        decoded = time.perf_counter() - start
-        photo = Photo(publisher.id, pixels, publisher.false_accept_budget, min_gallery_version)
-        outcome = await self._answer(photo)
-        if isinstance(outcome, ModelUnavailable):
+        request = _Request(publisher, image, min_gallery_version, time.perf_counter())
+        try:
+            scan = await self._queue.ask(publisher.id, request)
+        except ModelUnavailable:
             # The version may have gone out of service since this process last heard of it.
             await self._models.refresh()
-            outcome = await self._answer(photo)
-        if isinstance(outcome, ImageLinkError):
-            raise outcome
-        self._note(photo, outcome, time.perf_counter() - start)
-        recognition = replace(outcome, seconds={"decode": decoded, **outcome.seconds})
-        return Scan(recognition, pixels, size)
+            scan = await self._queue.ask(publisher.id, request)
+        self._note(scan.photo, scan.recognition, time.perf_counter() - request.begun)
+        return scan
 
-    async def _answer(self, photo: Photo) -> Outcome:
-        model = await self._models.serving(photo.publisher)
-        return await self._recognise(Asked(model.recogniser, photo))
+    async def _scan_together(self, requests: Sequence[_Request]) -> list[Scan | ImageLinkError]:
+        start = time.perf_counter()
+        tried = await asyncio.gather(*map(self._tried, requests))
+        decoding = time.perf_counter() - start
+        decoded = [each for each in tried if isinstance(each, _Decoded)]
+        found = iter(await recognise_together([each.asked for each in decoded], self._search))
+        return [
+            _scan(each, next(found), {"queue": start - request.begun, "decode": decoding})
+            if isinstance(each, _Decoded)
+            else each
+            for request, each in zip(requests, tried, strict=True)
+        ]
+
+    async def _tried(self, request: _Request) -> _Decoded | ImageLinkError:
+        try:
+            return await self._decoded(request)
+        except ImageLinkError as error:
+            return error
+
+    async def _decoded(self, request: _Request) -> _Decoded:
+        pixels, size = await asyncio.to_thread(decode, request.image, WORKING_SIDE)
+        publisher = request.publisher
+        model = await self._models.serving(publisher.id)
+        budget, version = publisher.false_accept_budget, request.min_gallery_version
+        photo = Photo(publisher.id, pixels, budget, version)
+        return _Decoded(Asked(model.recogniser, photo), size)
+
+
+def _scan(decoded: _Decoded, found: Outcome, before: Mapping[str, float]) -> Scan | ImageLinkError:
+    if isinstance(found, ImageLinkError):
+        return found
+    recognition = replace(found, seconds={**before, **found.seconds})
+    return Scan(recognition, decoded.asked.photo, decoded.size)
 
 
 class PlacedGalleries:

@@ -58,11 +58,19 @@ class Settings(BaseSettings):
         description="Images of one publisher on one shard; one with more is split in parts.",
     )
     batch_size: PositiveInt = Field(8, description="Most scans in a micro-batch.")
-    batch_wait_ms: float = Field(3.0, ge=0, description="Longest wait for a micro-batch to fill.")
-    max_ongoing_requests: PositiveInt = Field(
-        64, description="Requests a scanner works on at once."
+    batches_at_once: PositiveInt = Field(2, description="Micro-batches a scanner works on at once.")
+    max_waiting_scans: PositiveInt = Field(
+        256, description="Scans that may wait in a scanner; more are refused."
     )
-    max_queued_requests: PositiveInt = Field(256, description="Requests that may wait per scanner.")
+    longest_wait_ms: PositiveInt = Field(
+        1000, description="Longest wait of a scan; those that waited longer are refused."
+    )
+    max_ongoing_requests: PositiveInt = Field(
+        512, description="Requests of all kinds that a replica takes in at once."
+    )
+    max_queued_requests: PositiveInt = Field(
+        256, description="Requests that may wait until a replica takes them in."
+    )
     gallery_memory_mb: PositiveInt = Field(
         4096, description="Memory for galleries in each shard replica, in MB."
     )

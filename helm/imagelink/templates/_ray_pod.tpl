@@ -122,4 +122,6 @@ httpGet: {path: /api/healthz, port: 52365}
   value: "0"
 - name: RAY_USAGE_STATS_ENABLED
   value: "0"
+- name: RAY_worker_niceness
+  value: "0"
 {{- end -}}

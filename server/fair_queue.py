@@ -1,0 +1,132 @@
+"""Work that waits: publishers take turns, what is next goes together, what is too much is refused."""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from indexing.errors import ImageLinkError, Overloaded
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """Sizes of a queue: batches at once, items in each, and what may wait, and for how many seconds."""
+
+    workers: int
+    batch_size: int
+    capacity: int
+    longest_wait: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting(Generic[Item, Outcome]):
+    item: Item
+    since: float
+    answer: asyncio.Future[Outcome]
+
+
+class FairQueue(Generic[Item, Outcome]):
+    """Has work done in batches, each of which takes from the publishers in turns.
+
+    Nothing waits for company: a worker that is free takes what there is, so batches grow with the
+    load. However much one publisher asks for, another's next item comes within one turn of all
+    (fair queueing: Nagle, RFC 970, 1985). Items that have waited too long are refused when their
+    turn comes; where too many wait, the last of the publisher with the most is (longest queue
+    drop: Suter et al., 1998). Items whose caller is gone are never begun.
+
+    ``work`` gets a batch and returns for each item its outcome or its error.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome | ImageLinkError]]],
+        limits: QueueLimits,
+    ) -> None:
+        self._work = work
+        self._limits = limits
+        self._free = limits.workers
+        self._turns: OrderedDict[str, deque[_Waiting[Item, Outcome]]] = OrderedDict()
+        self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait."""
+        return sum(map(len, self._turns.values()))
+
+    async def ask(self, publisher: str, item: Item) -> Outcome:
+        """The outcome of an item. Raises its error, or Overloaded."""
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(item, time.monotonic(), answer)
+        self._turns.setdefault(publisher, deque()).append(waiting)
+        self._begin()
+        if self.waiting > self._limits.capacity:
+            self._refuse_one()
+        try:
+            return await answer
+        finally:
+            self._leave(publisher, waiting)
+
+    def _begin(self) -> None:
+        while self._free and (batch := self._next_batch()):
+            self._free -= 1
+            task = asyncio.create_task(self._run(batch))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    def _next_batch(self) -> list[_Waiting[Item, Outcome]]:
+        batch: list[_Waiting[Item, Outcome]] = []
+        oldest = time.monotonic() - self._limits.longest_wait
+        while self._turns and len(batch) < self._limits.batch_size:
+            publisher, queue = self._turns.popitem(last=False)
+            while queue and queue[0].since < oldest:
+                _refuse(queue.popleft())
+            if queue:
+                batch.append(queue.popleft())
+            if queue:
+                self._turns[publisher] = queue
+        return batch
+
+    async def _run(self, batch: Sequence[_Waiting[Item, Outcome]]) -> None:
+        outcomes = await self._outcomes([waiting.item for waiting in batch])
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if waiting.answer.done():
+                continue  # Its caller is gone.
+            if isinstance(outcome, Exception):
+                waiting.answer.set_exception(outcome)
+            else:
+                waiting.answer.set_result(outcome)
+        self._free += 1
+        self._begin()
+
+    async def _outcomes(self, items: Sequence[Item]) -> Sequence[Outcome | Exception]:
+        try:
+            return await self._work(items)
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+        # One item's fault is not to be the others'.
+        return [outcome for item in items for outcome in await self._outcomes([item])]
+
+    def _refuse_one(self) -> None:
+        publisher = max(self._turns, key=lambda name: len(self._turns[name]))
+        _refuse(self._turns[publisher].pop())
+        if not self._turns[publisher]:
+            del self._turns[publisher]
+
+    def _leave(self, publisher: str, waiting: _Waiting[Item, Outcome]) -> None:
+        """Forgets an item that nobody waits for any more, if it was not begun."""
+        queue = self._turns.get(publisher, ())
+        if waiting in queue:
+            self._turns[publisher].remove(waiting)
+            if not self._turns[publisher]:
+                del self._turns[publisher]
+
+
+def _refuse(waiting: _Waiting[Item, Outcome]) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(Overloaded())
