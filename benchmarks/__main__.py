@@ -16,6 +16,7 @@ from benchmarks import index as indexes
 from benchmarks import kills as killing
 from benchmarks import recognition as recognising
 from benchmarks import sampling as sampling_costs
+from benchmarks import serving as serving_path
 from benchmarks import stress as stressing
 from benchmarks import swap as swapping
 from benchmarks import text as texts
@@ -291,6 +292,18 @@ def swap(
         report = swapping.run(output, plot, bundle, count, rest)
         if report["failed_scans"] or report["wrong_answers"] or report["lost_registrations"]:
             raise typer.Exit(1)
+
+
+@app.command()
+def serving(
+    output: Output,
+    seconds: Annotated[float, typer.Option(min=2, help="Of each part.")] = 60.0,
+    small: Annotated[bool, typer.Option("--small", help="In two minutes.")] = False,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Compare scans over gRPC with the library alone; overload and flood the server."""
+    with _explained():
+        serving_path.run(output, bundle, 8.0 if small else seconds)
 
 
 @contextmanager

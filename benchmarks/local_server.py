@@ -22,11 +22,12 @@ LOG_LINES = 20
 class LocalServer:
     """A server that serves at ``target`` once it is started. Stop it in any case."""
 
-    def __init__(self, bundle: Path, folder: Path, **settings: int) -> None:
+    def __init__(self, bundle: Path, folder: Path, module: str = "server", **settings: int) -> None:
         """Prepares a server of a bundle whose data and log are to be in ``folder``.
 
-        ``settings`` are more of its settings by their names.
+        ``module`` is what is run; ``settings`` are more of its settings by their names.
         """
+        self._module = module
         self._port, self._http_port = free_ports(2)
         self.target = f"127.0.0.1:{self._port}"
         self.operator_key = new_key(OPERATOR_ID).text
@@ -54,7 +55,7 @@ class LocalServer:
         """
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "server", *self._options()],
+                [sys.executable, "-m", self._module, *self._options()],
                 cwd=self._folder,
                 env=_environment(self.operator_key),
                 stdout=log,

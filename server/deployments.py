@@ -14,6 +14,7 @@ import ray
 import structlog
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
+from ray.serve import metrics
 from ray.serve.config import gRPCOptions
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -30,6 +31,7 @@ from indexing.gallery_models import ModelStore
 from indexing.gallery_placement import PlacementStore
 from indexing.gallery_watch import ScanCountStore
 from indexing.placement import Generation
+from indexing.recognition import Recognition
 from indexing.replica import ShardReplica
 from indexing.search import Query, SearchResult
 from indexing.shard import ModelShards
@@ -52,9 +54,13 @@ from server.rollout_driver import Preparer, RolloutDriver, RolloutSupervisor
 from server.scanning import PlacedGalleries, Scanning
 from server.service import Services
 from server.settings import Backends, Settings
+from server.status import reason
 
 APPLICATION = "imagelink"
 WORKER = "rollout"
+# The bounds of histograms.
+SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
+BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64]
 # Of the system's processes, after which the worker of a rollout comes.
 LOWEST_PRIORITY = 19
 # Batches of features travel inline; the object store only needs room for what Ray itself puts.
@@ -155,13 +161,9 @@ class Scanner(Services):
         galleries = PlacedGalleries(placed.placement, shards.search)
         shadow, watch = Shadow(models, serving, galleries.search, counts), Watch(versions, counts)
         monitoring = Monitoring(ScanMonitor(counts), shadow, watch, serving)
-        queue = QueueLimits(
-            settings.batches_at_once,
-            settings.batch_size,
-            settings.max_waiting_scans,
-            settings.longest_wait_ms / 1000,
+        scanning = Scanning(
+            models, galleries.search, monitoring.note, Meter(), queue_limits(settings)
         )
-        scanning = Scanning(models, galleries.search, monitoring.note, queue)
         supervisor = RolloutSupervisor(versions, images, serving, shards)
         preparer = Preparer(placed, shards)
         super().__init__(
@@ -298,6 +300,42 @@ class ShardApplications:
         return self._handles[shard]
 
 
+class Meter:
+    """What becomes of this replica's scans, in metrics that Ray hands to Prometheus."""
+
+    def __init__(self) -> None:
+        self._scans = metrics.Counter(
+            "imagelink_scans", "Scans, by what became of them.", ("outcome",)
+        )
+        self._seconds = metrics.Histogram(
+            "imagelink_scan_seconds", "From a scan's arrival to its answer.", SECONDS
+        )
+        self._stages = metrics.Histogram(
+            "imagelink_scan_stage_seconds", "A stage of a batch of scans.", SECONDS, ("stage",)
+        )
+        self._batches = metrics.Histogram(
+            "imagelink_scan_batch_size", "Scans in a micro-batch.", BATCH_SIZES
+        )
+        self._waiting = metrics.Gauge("imagelink_scans_waiting", "Scans that wait for their turn.")
+
+    def began(self, batch_size: int, waiting: int) -> None:
+        """Takes note of a batch, and of how many scans still wait."""
+        self._batches.observe(batch_size)
+        self._waiting.set(waiting)
+
+    def answered(self, found: Recognition, seconds: float) -> None:
+        """Takes note of an answer, so long after the scan came."""
+        outcome = "MATCH" if found.no_match is None else found.no_match.name
+        self._scans.inc(tags={"outcome": outcome})
+        self._seconds.observe(seconds)
+        for stage, took in found.seconds.items():
+            self._stages.observe(took, {"stage": stage})
+
+    def failed(self, error: ImageLinkError) -> None:
+        """Takes note of a scan without an answer."""
+        self._scans.inc(tags={"outcome": reason(error)})
+
+
 def start(settings: Settings, backends: Backends, version: str, shards: Sequence[int]) -> None:
     """Starts a Ray of this machine and the applications on it, with the version in service."""
     replicas = settings.scanners + (len(shards) + MORE_SHARDS) * settings.shard_replicas
@@ -347,6 +385,16 @@ def _shard_application(shard: int) -> str:
 def _application_status(name: str) -> ApplicationStatus | None:
     found = serve.status().applications.get(name)
     return None if found is None else found.status
+
+
+def queue_limits(settings: Settings) -> QueueLimits:
+    """How scans wait in a scanner."""
+    return QueueLimits(
+        settings.batches_at_once,
+        settings.batch_size,
+        settings.max_waiting_scans,
+        settings.longest_wait_ms / 1000,
+    )
 
 
 def limits(settings: Settings) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
+from typing import Protocol
 
 from indexing.errors import ImageLinkError, ModelUnavailable
 from indexing.image import decode
@@ -53,6 +54,19 @@ class _Decoded:
     size: tuple[int, int]
 
 
+class ScanMeter(Protocol):
+    """Who measures scans."""
+
+    def began(self, batch_size: int, waiting: int) -> None:
+        """A batch was begun, and so many scans still wait."""
+
+    def answered(self, found: Recognition, seconds: float) -> None:
+        """A scan was answered, so long after it came."""
+
+    def failed(self, error: ImageLinkError) -> None:
+        """A scan was refused, or failed."""
+
+
 class Scanning:
     """Scans photos, in batches in which publishers take turns.
 
@@ -64,27 +78,39 @@ class Scanning:
         models: Models,
         search: ShardSearch,
         note: Callable[[Photo, Recognition, float], None],
+        meter: ScanMeter,
         limits: QueueLimits,
     ) -> None:
         self._models = models
         self._search = search
         self._note = note
+        self._meter = meter
         self._queue = FairQueue(self._scan_together, limits)
 
     async def scan(self, publisher: Publisher, image: bytes, min_gallery_version: int) -> Scan:
         """Recognises one photo in the publisher's gallery. Raises ImageLinkError."""
         request = _Request(publisher, image, min_gallery_version, time.perf_counter())
         try:
-            scan = await self._queue.ask(publisher.id, request)
+            scan = await self._answer(request)
+        except ImageLinkError as error:
+            self._meter.failed(error)
+            raise
+        seconds = time.perf_counter() - request.begun
+        self._meter.answered(scan.recognition, seconds)
+        self._note(scan.photo, scan.recognition, seconds)
+        return scan
+
+    async def _answer(self, request: _Request) -> Scan:
+        try:
+            return await self._queue.ask(request.publisher.id, request)
         except ModelUnavailable:
             # The version may have gone out of service since this process last heard of it.
             await self._models.refresh()
-            scan = await self._queue.ask(publisher.id, request)
-        self._note(scan.photo, scan.recognition, time.perf_counter() - request.begun)
-        return scan
+            return await self._queue.ask(request.publisher.id, request)
 
     async def _scan_together(self, requests: Sequence[_Request]) -> list[Scan | ImageLinkError]:
         start = time.perf_counter()
+        self._meter.began(len(requests), self._queue.waiting)
         tried = await asyncio.gather(*map(self._tried, requests))
         decoding = time.perf_counter() - start
         decoded = [each for each in tried if isinstance(each, _Decoded)]

@@ -94,6 +94,11 @@ def to_status(error: errors.ImageLinkError) -> status_pb2.Status:
     return status
 
 
+def reason(error: errors.ImageLinkError) -> str:
+    """The reason that a caller is told for a domain error."""
+    return STATUSES.get(type(error), INTERNAL)[1]
+
+
 def fail(context: StatusContext, error: errors.ImageLinkError) -> None:
     """Makes a domain error the outcome of a call."""
     status = to_status(error)
