@@ -17,6 +17,9 @@ from indexing.verification import Geometry, overlap
 
 # Two answers that share this much of the smaller quad are one thing seen as two references.
 SAME_PLACE = 0.3
+# In nats: e ** -50 of all photos are none.
+GREATEST_RARITY = 50.0
+SHORTEST_TAIL = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,15 @@ class ChannelCalibration:
         """
         return self.tail_offset + self.tail_scale * math.log(len(Channel) / false_accept_budget)
 
+    def rarity(self, log_odds: float) -> float:
+        """Minus the natural logarithm of the budget whose threshold these log-odds are; at least 0.
+
+        So rarely does a photo of unregistered things have a candidate as good. Those of right ones,
+        far beyond any budget, are all called equally rare.
+        """
+        beyond = (log_odds - self.tail_offset) / max(self.tail_scale, SHORTEST_TAIL)
+        return min(max(beyond - math.log(len(Channel)), 0.0), GREATEST_RARITY)
+
 
 Calibration = Mapping[Channel, ChannelCalibration]
 
@@ -135,7 +147,7 @@ def accepted(
             best[candidate.reference] = match if other is None else _merged(match, other)
     kept: list[Match] = []
     for match in sorted(best.values(), key=lambda match: -match.log_odds):
-        if not any(_same_place(match, other) for other in kept):
+        if not any(same_place(match, other) for other in kept):
             kept.append(match)
     return tuple(kept)
 
@@ -145,6 +157,7 @@ def _merged(first: Match, second: Match) -> Match:
     return Match(wider.candidate, max(first.log_odds, second.log_odds))
 
 
-def _same_place(first: Match, second: Match) -> bool:
+def same_place(first: Match, second: Match) -> bool:
+    """Whether two matches are one thing in the photo."""
     quads = [match.candidate.evidence.geometry.quad for match in (first, second)]
     return overlap(*quads) > SAME_PLACE
