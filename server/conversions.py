@@ -238,7 +238,7 @@ def scan_message(
 ) -> recognition_pb2.ScanResponse:
     """The answer to a scan of a photo of ``size`` (width, height) in pixels."""
     return recognition_pb2.ScanResponse(
-        matches=[_match_message(publisher, match, size) for match in found.matches],
+        matches=[match_message(publisher, match, size) for match in found.matches],
         no_match_reason=_no_match_message(found.no_match),
         model_version=found.model_version,
         gallery_version=found.gallery_version,
@@ -351,9 +351,10 @@ def _no_match_message(reason: decision.NoMatch | None) -> "recognition_pb2.NoMat
     return recognition_pb2.NoMatchReason.Value(f"NO_MATCH_REASON_{name}")
 
 
-def _match_message(
+def match_message(
     publisher: str, match: decision.Match, size: tuple[int, int]
 ) -> recognition_pb2.Match:
+    """A match in a photo of ``size`` (width, height) in pixels."""
     candidate = match.candidate
     return recognition_pb2.Match(
         reference=reference_name(publisher, candidate.reference),

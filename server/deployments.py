@@ -53,6 +53,7 @@ from server.registration import Registrar
 from server.rollout_driver import Preparer, RolloutDriver, RolloutSupervisor
 from server.scanning import PlacedGalleries, Scanning
 from server.service import Services
+from server.sessions import CameraSessions
 from server.settings import Backends, Settings
 from server.status import reason
 
@@ -173,6 +174,7 @@ class Scanner(Services):
             eraser,
             Archivist(store, ArchiveStore(pool), blobs, models),
             scanning,
+            CameraSessions(scanning, models, max(1, settings.max_ongoing_requests // 2)),
             Explainer(scanning, store, blobs, models),
             Assessor(models.serving, galleries.search),
             placer,

@@ -26,6 +26,8 @@ from server.receipts import receipt_name
 from server.registration import Registrar
 from server.rpc import GrpcContext, rpc
 from server.scanning import Scanning
+from server.session_service import SessionService
+from server.sessions import CameraSessions
 from server.shard_service import ShardService
 
 KEY_ROLES = {publisher_pb2.ROLE_SCAN: Role.SCAN, publisher_pb2.ROLE_PUBLISH: Role.PUBLISH}
@@ -34,7 +36,9 @@ PUBLISHER_FIELDS = frozenset({"display_name", "suspended", "false_accept_budget"
 log = structlog.get_logger()
 
 
-class Services(GalleryService, ArchiveService, ErasureService, ShardService, ModelService):
+class Services(
+    GalleryService, ArchiveService, ErasureService, SessionService, ShardService, ModelService
+):
     """Every service of the API, as the methods of one object."""
 
     def __init__(
@@ -45,6 +49,7 @@ class Services(GalleryService, ArchiveService, ErasureService, ShardService, Mod
         eraser: Eraser,
         archivist: Archivist,
         scanning: Scanning,
+        sessions: CameraSessions,
         explainer: Explainer,
         assessor: Assessor,
         placer: Placer,
@@ -53,6 +58,7 @@ class Services(GalleryService, ArchiveService, ErasureService, ShardService, Mod
         GalleryService.__init__(self, store, registrar, eraser, assessor)
         ArchiveService.__init__(self, archivist)
         ErasureService.__init__(self, eraser)
+        SessionService.__init__(self, sessions)
         ShardService.__init__(self, placer)
         ModelService.__init__(self, operator)
         self.authenticator = authenticator

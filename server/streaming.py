@@ -130,3 +130,44 @@ class _Workers(Generic[Item, Result]):
         # Not in the task itself, which may be cancelled before it begins.
         self._slots.release()
         self.tasks.discard(task)
+
+
+async def numbered(items: AsyncIterator[Item]) -> AsyncGenerator[tuple[int, Item], None]:
+    """The items of a stream with their numbers from 0."""
+    number = 0
+    async for item in items:
+        yield number, item
+        number += 1
+
+
+async def newest(items: AsyncIterator[Item]) -> AsyncGenerator[tuple[int, Item], None]:
+    """The items of a stream with their numbers from 0, without those that came too fast.
+
+    While one is worked on only the newest of those that come waits. An error of ``items`` is
+    raised before what waits.
+    """
+    waiting: dict[int, Item] = {}
+    changed = asyncio.Event()
+
+    async def read() -> None:
+        async for number, item in numbered(items):
+            waiting.clear()
+            waiting[number] = item
+            changed.set()
+
+    reader = asyncio.create_task(read())
+    reader.add_done_callback(lambda _: changed.set())
+    try:
+        while True:
+            await changed.wait()
+            if reader.done():
+                reader.result()
+            if waiting:
+                yield waiting.popitem()
+            elif reader.done():
+                return
+            else:
+                changed.clear()
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)

@@ -48,6 +48,16 @@ def photo_of(picture: Picture, seed: int = 0) -> View:
     return render_view(picture, table, CLEAR, rng)
 
 
+def panning(picture: Picture, frames: int, seed: int = 0) -> list[bytes]:
+    """The frames, as files, of a camera that moves over an empty table onto a picture."""
+    photo = photo_of(picture, seed).photo
+    height, width = photo.shape[:2]
+    table = np.full((height, width, 3), (150, 140, 120), np.uint8)
+    canvas = np.hstack([table, photo])
+    lefts = np.linspace(0, width, frames).astype(int)
+    return [encoded(np.ascontiguousarray(canvas[:, left : left + width])) for left in lefts]
+
+
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
     """A photo that shows several pictures."""
     photo = Image.new("RGB", (30 + 450 * len(pictures), 640), (150, 140, 120))

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eimagelink/v1/recognition.proto\x12\x0cimagelink.v1\x1a\x1egoogle/protobuf/duration.proto\"9\n\x0bScanRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x1b\n\x13min_gallery_version\x18\x02 \x01(\x03\"\xd7\x01\n\x0cScanResponse\x12$\n\x07matches\x18\x01 \x03(\x0b\x32\x13.imagelink.v1.Match\x12\x34\n\x0fno_match_reason\x18\x02 \x01(\x0e\x32\x1b.imagelink.v1.NoMatchReason\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0fgallery_version\x18\x04 \x01(\x03\x12\x0f\n\x07scan_id\x18\x05 \x01(\t\x12*\n\x07timings\x18\x06 \x03(\x0b\x32\x19.imagelink.v1.StageTiming\"i\n\x0e\x45xplainRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x11\n\treference\x18\x02 \x01(\t\x12\x1b\n\x13min_gallery_version\x18\x03 \x01(\x03\x12\x18\n\x10max_explanations\x18\x04 \x01(\x05\"\xa8\x01\n\x0f\x45xplainResponse\x12/\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x19.imagelink.v1.Explanation\x12\x34\n\x0fno_match_reason\x18\x02 \x01(\x0e\x32\x1b.imagelink.v1.NoMatchReason\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0fgallery_version\x18\x04 \x01(\x03\"\x8d\x02\n\x0b\x45xplanation\x12\x11\n\treference\x18\x01 \x01(\t\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x15.imagelink.v1.Verdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\x12\x13\n\x0bprobability\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12\x0f\n\x07\x63hannel\x18\x06 \x01(\t\x12\x17\n\x0fphoto_keypoints\x18\x07 \x01(\x05\x12$\n\x08location\x18\x08 \x01(\x0b\x32\x12.imagelink.v1.Quad\x12(\n\x08\x65vidence\x18\t \x01(\x0b\x32\x16.imagelink.v1.Evidence\x12\x0f\n\x07picture\x18\n \x01(\x0c\"\xf3\x01\n\x05Match\x12\x11\n\treference\x18\x01 \x01(\t\x12\x0c\n\x04link\x18\x02 \x01(\t\x12\x33\n\x08metadata\x18\x03 \x03(\x0b\x32!.imagelink.v1.Match.MetadataEntry\x12\x13\n\x0bprobability\x18\x04 \x01(\x01\x12$\n\x08location\x18\x05 \x01(\x0b\x32\x12.imagelink.v1.Quad\x12(\n\x08\x65vidence\x18\x06 \x01(\x0b\x32\x16.imagelink.v1.Evidence\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaa\x01\n\x04Quad\x12%\n\x08top_left\x18\x01 \x01(\x0b\x32\x13.imagelink.v1.Point\x12&\n\ttop_right\x18\x02 \x01(\x0b\x32\x13.imagelink.v1.Point\x12)\n\x0c\x62ottom_right\x18\x03 \x01(\x0b\x32\x13.imagelink.v1.Point\x12(\n\x0b\x62ottom_left\x18\x04 \x01(\x0b\x32\x13.imagelink.v1.Point\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"\xa3\x01\n\x08\x45vidence\x12\x17\n\nsimilarity\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\nvote_share\x18\x02 \x01(\x02\x12\x0f\n\x07inliers\x18\x03 \x01(\x05\x12\x14\n\x0cinlier_ratio\x18\x04 \x01(\x02\x12\x10\n\x08\x63overage\x18\x05 \x01(\x02\x12\x0f\n\x07matches\x18\x06 \x01(\x05\x12\x11\n\tagreement\x18\x07 \x01(\x02\x42\r\n\x0b_similarity\"I\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*\xc8\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12 \n\x1cVERDICT_SAME_PLACE_AS_BETTER\x10\x02\x12\x1b\n\x17VERDICT_BELOW_THRESHOLD\x10\x03\x12\x1c\n\x18VERDICT_IMPLAUSIBLE_QUAD\x10\x04\x12\x1b\n\x17VERDICT_NOT_A_CANDIDATE\x10\x05\x12\x14\n\x10VERDICT_INACTIVE\x10\x06*\xe2\x01\n\rNoMatchReason\x12\x1f\n\x1bNO_MATCH_REASON_UNSPECIFIED\x10\x00\x12&\n\"NO_MATCH_REASON_NOTHING_REGISTERED\x10\x01\x12#\n\x1fNO_MATCH_REASON_NOTHING_SIMILAR\x10\x02\x12 \n\x1cNO_MATCH_REASON_NOT_VERIFIED\x10\x03\x12\x1d\n\x19NO_MATCH_REASON_AMBIGUOUS\x10\x04\x12\"\n\x1eNO_MATCH_REASON_IMAGE_TOO_POOR\x10\x05\x32\x94\x01\n\x0bRecognition\x12=\n\x04Scan\x12\x19.imagelink.v1.ScanRequest\x1a\x1a.imagelink.v1.ScanResponse\x12\x46\n\x07\x45xplain\x12\x1c.imagelink.v1.ExplainRequest\x1a\x1d.imagelink.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eimagelink/v1/recognition.proto\x12\x0cimagelink.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"9\n\x0bScanRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x1b\n\x13min_gallery_version\x18\x02 \x01(\x03\"\xd7\x01\n\x0cScanResponse\x12$\n\x07matches\x18\x01 \x03(\x0b\x32\x13.imagelink.v1.Match\x12\x34\n\x0fno_match_reason\x18\x02 \x01(\x0e\x32\x1b.imagelink.v1.NoMatchReason\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0fgallery_version\x18\x04 \x01(\x03\x12\x0f\n\x07scan_id\x18\x05 \x01(\t\x12*\n\x07timings\x18\x06 \x03(\x0b\x32\x19.imagelink.v1.StageTiming\"R\n\x11ScanStreamRequest\x12.\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.imagelink.v1.ScanStreamConfig\x12\r\n\x05image\x18\x02 \x01(\x0c\"\xad\x01\n\x10ScanStreamConfig\x12\x1b\n\x13min_gallery_version\x18\x01 \x01(\x03\x12/\n\x0cmax_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0ereappear_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10keep_late_frames\x18\x04 \x01(\x08\"\xca\x01\n\x12ScanStreamResponse\x12\x14\n\x0c\x66rame_number\x18\x01 \x01(\x03\x12\x1b\n\x13\x64ropped_frame_count\x18\x02 \x01(\x03\x12*\n\x08sighting\x18\x03 \x01(\x0b\x32\x16.imagelink.v1.SightingH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x18.imagelink.v1.SessionEndH\x00\x42\x07\n\x05\x65vent\"\x8d\x01\n\x08Sighting\x12\"\n\x05match\x18\x01 \x01(\x0b\x32\x13.imagelink.v1.Match\x12\x1c\n\x14\x65vidence_frame_count\x18\x02 \x01(\x05\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0fgallery_version\x18\x04 \x01(\x03\x12\x0f\n\x07scan_id\x18\x05 \x01(\t\"<\n\nSessionEnd\x12.\n\x06reason\x18\x01 \x01(\x0e\x32\x1e.imagelink.v1.SessionEndReason\"i\n\x0e\x45xplainRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x11\n\treference\x18\x02 \x01(\t\x12\x1b\n\x13min_gallery_version\x18\x03 \x01(\x03\x12\x18\n\x10max_explanations\x18\x04 \x01(\x05\"\xa8\x01\n\x0f\x45xplainResponse\x12/\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x19.imagelink.v1.Explanation\x12\x34\n\x0fno_match_reason\x18\x02 \x01(\x0e\x32\x1b.imagelink.v1.NoMatchReason\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0fgallery_version\x18\x04 \x01(\x03\"\x8d\x02\n\x0b\x45xplanation\x12\x11\n\treference\x18\x01 \x01(\t\x12&\n\x07verdict\x18\x02 \x01(\x0e\x32\x15.imagelink.v1.Verdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\x12\x13\n\x0bprobability\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12\x0f\n\x07\x63hannel\x18\x06 \x01(\t\x12\x17\n\x0fphoto_keypoints\x18\x07 \x01(\x05\x12$\n\x08location\x18\x08 \x01(\x0b\x32\x12.imagelink.v1.Quad\x12(\n\x08\x65vidence\x18\t \x01(\x0b\x32\x16.imagelink.v1.Evidence\x12\x0f\n\x07picture\x18\n \x01(\x0c\"\xf3\x01\n\x05Match\x12\x11\n\treference\x18\x01 \x01(\t\x12\x0c\n\x04link\x18\x02 \x01(\t\x12\x33\n\x08metadata\x18\x03 \x03(\x0b\x32!.imagelink.v1.Match.MetadataEntry\x12\x13\n\x0bprobability\x18\x04 \x01(\x01\x12$\n\x08location\x18\x05 \x01(\x0b\x32\x12.imagelink.v1.Quad\x12(\n\x08\x65vidence\x18\x06 \x01(\x0b\x32\x16.imagelink.v1.Evidence\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaa\x01\n\x04Quad\x12%\n\x08top_left\x18\x01 \x01(\x0b\x32\x13.imagelink.v1.Point\x12&\n\ttop_right\x18\x02 \x01(\x0b\x32\x13.imagelink.v1.Point\x12)\n\x0c\x62ottom_right\x18\x03 \x01(\x0b\x32\x13.imagelink.v1.Point\x12(\n\x0b\x62ottom_left\x18\x04 \x01(\x0b\x32\x13.imagelink.v1.Point\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"\xa3\x01\n\x08\x45vidence\x12\x17\n\nsimilarity\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\nvote_share\x18\x02 \x01(\x02\x12\x0f\n\x07inliers\x18\x03 \x01(\x05\x12\x14\n\x0cinlier_ratio\x18\x04 \x01(\x02\x12\x10\n\x08\x63overage\x18\x05 \x01(\x02\x12\x0f\n\x07matches\x18\x06 \x01(\x05\x12\x11\n\tagreement\x18\x07 \x01(\x02\x42\r\n\x0b_similarity\"I\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*\x81\x01\n\x10SessionEndReason\x12\"\n\x1eSESSION_END_REASON_UNSPECIFIED\x10\x00\x12$\n SESSION_END_REASON_CLIENT_CLOSED\x10\x01\x12#\n\x1fSESSION_END_REASON_MAX_DURATION\x10\x02*\xc8\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12 \n\x1cVERDICT_SAME_PLACE_AS_BETTER\x10\x02\x12\x1b\n\x17VERDICT_BELOW_THRESHOLD\x10\x03\x12\x1c\n\x18VERDICT_IMPLAUSIBLE_QUAD\x10\x04\x12\x1b\n\x17VERDICT_NOT_A_CANDIDATE\x10\x05\x12\x14\n\x10VERDICT_INACTIVE\x10\x06*\xe2\x01\n\rNoMatchReason\x12\x1f\n\x1bNO_MATCH_REASON_UNSPECIFIED\x10\x00\x12&\n\"NO_MATCH_REASON_NOTHING_REGISTERED\x10\x01\x12#\n\x1fNO_MATCH_REASON_NOTHING_SIMILAR\x10\x02\x12 \n\x1cNO_MATCH_REASON_NOT_VERIFIED\x10\x03\x12\x1d\n\x19NO_MATCH_REASON_AMBIGUOUS\x10\x04\x12\"\n\x1eNO_MATCH_REASON_IMAGE_TOO_POOR\x10\x05\x32\xe9\x01\n\x0bRecognition\x12=\n\x04Scan\x12\x19.imagelink.v1.ScanRequest\x1a\x1a.imagelink.v1.ScanResponse\x12S\n\nScanStream\x12\x1f.imagelink.v1.ScanStreamRequest\x1a .imagelink.v1.ScanStreamResponse(\x01\x30\x01\x12\x46\n\x07\x45xplain\x12\x1c.imagelink.v1.ExplainRequest\x1a\x1d.imagelink.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,32 +35,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MATCH_METADATAENTRY']._loaded_options = None
   _globals['_MATCH_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_VERDICT']._serialized_start=1599
-  _globals['_VERDICT']._serialized_end=1799
-  _globals['_NOMATCHREASON']._serialized_start=1802
-  _globals['_NOMATCHREASON']._serialized_end=2028
-  _globals['_SCANREQUEST']._serialized_start=80
-  _globals['_SCANREQUEST']._serialized_end=137
-  _globals['_SCANRESPONSE']._serialized_start=140
-  _globals['_SCANRESPONSE']._serialized_end=355
-  _globals['_EXPLAINREQUEST']._serialized_start=357
-  _globals['_EXPLAINREQUEST']._serialized_end=462
-  _globals['_EXPLAINRESPONSE']._serialized_start=465
-  _globals['_EXPLAINRESPONSE']._serialized_end=633
-  _globals['_EXPLANATION']._serialized_start=636
-  _globals['_EXPLANATION']._serialized_end=905
-  _globals['_MATCH']._serialized_start=908
-  _globals['_MATCH']._serialized_end=1151
-  _globals['_MATCH_METADATAENTRY']._serialized_start=1104
-  _globals['_MATCH_METADATAENTRY']._serialized_end=1151
-  _globals['_QUAD']._serialized_start=1154
-  _globals['_QUAD']._serialized_end=1324
-  _globals['_POINT']._serialized_start=1326
-  _globals['_POINT']._serialized_end=1355
-  _globals['_EVIDENCE']._serialized_start=1358
-  _globals['_EVIDENCE']._serialized_end=1521
-  _globals['_STAGETIMING']._serialized_start=1523
-  _globals['_STAGETIMING']._serialized_end=1596
-  _globals['_RECOGNITION']._serialized_start=2031
-  _globals['_RECOGNITION']._serialized_end=2179
+  _globals['_SESSIONENDREASON']._serialized_start=2295
+  _globals['_SESSIONENDREASON']._serialized_end=2424
+  _globals['_VERDICT']._serialized_start=2427
+  _globals['_VERDICT']._serialized_end=2627
+  _globals['_NOMATCHREASON']._serialized_start=2630
+  _globals['_NOMATCHREASON']._serialized_end=2856
+  _globals['_SCANREQUEST']._serialized_start=105
+  _globals['_SCANREQUEST']._serialized_end=162
+  _globals['_SCANRESPONSE']._serialized_start=165
+  _globals['_SCANRESPONSE']._serialized_end=380
+  _globals['_SCANSTREAMREQUEST']._serialized_start=382
+  _globals['_SCANSTREAMREQUEST']._serialized_end=464
+  _globals['_SCANSTREAMCONFIG']._serialized_start=467
+  _globals['_SCANSTREAMCONFIG']._serialized_end=640
+  _globals['_SCANSTREAMRESPONSE']._serialized_start=643
+  _globals['_SCANSTREAMRESPONSE']._serialized_end=845
+  _globals['_SIGHTING']._serialized_start=848
+  _globals['_SIGHTING']._serialized_end=989
+  _globals['_SESSIONEND']._serialized_start=991
+  _globals['_SESSIONEND']._serialized_end=1051
+  _globals['_EXPLAINREQUEST']._serialized_start=1053
+  _globals['_EXPLAINREQUEST']._serialized_end=1158
+  _globals['_EXPLAINRESPONSE']._serialized_start=1161
+  _globals['_EXPLAINRESPONSE']._serialized_end=1329
+  _globals['_EXPLANATION']._serialized_start=1332
+  _globals['_EXPLANATION']._serialized_end=1601
+  _globals['_MATCH']._serialized_start=1604
+  _globals['_MATCH']._serialized_end=1847
+  _globals['_MATCH_METADATAENTRY']._serialized_start=1800
+  _globals['_MATCH_METADATAENTRY']._serialized_end=1847
+  _globals['_QUAD']._serialized_start=1850
+  _globals['_QUAD']._serialized_end=2020
+  _globals['_POINT']._serialized_start=2022
+  _globals['_POINT']._serialized_end=2051
+  _globals['_EVIDENCE']._serialized_start=2054
+  _globals['_EVIDENCE']._serialized_end=2217
+  _globals['_STAGETIMING']._serialized_start=2219
+  _globals['_STAGETIMING']._serialized_end=2292
+  _globals['_RECOGNITION']._serialized_start=2859
+  _globals['_RECOGNITION']._serialized_end=3092
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SessionEndReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SessionEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionEndReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SESSION_END_REASON_UNSPECIFIED: _SessionEndReason.ValueType  # 0
+    """Never sent."""
+    SESSION_END_REASON_CLIENT_CLOSED: _SessionEndReason.ValueType  # 1
+    """The client closed its side, and all of its frames are answered."""
+    SESSION_END_REASON_MAX_DURATION: _SessionEndReason.ValueType  # 2
+    """It has lasted as long as it may: begin another."""
+
+class SessionEndReason(_SessionEndReason, metaclass=_SessionEndReasonEnumTypeWrapper):
+    """Why a camera session ended."""
+
+SESSION_END_REASON_UNSPECIFIED: SessionEndReason.ValueType  # 0
+"""Never sent."""
+SESSION_END_REASON_CLIENT_CLOSED: SessionEndReason.ValueType  # 1
+"""The client closed its side, and all of its frames are answered."""
+SESSION_END_REASON_MAX_DURATION: SessionEndReason.ValueType  # 2
+"""It has lasted as long as it may: begin another."""
+Global___SessionEndReason: _TypeAlias = SessionEndReason  # noqa: Y015
 
 class _Verdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -177,6 +202,193 @@ class ScanResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScanResponse: _TypeAlias = ScanResponse  # noqa: Y015
+
+@_typing.final
+class ScanStreamRequest(_message.Message):
+    """Request of `Recognition.ScanStream`: a frame of the camera."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    image: _builtins.bytes
+    """Required, but for a first message that has a `config`. The frame: JPEG, PNG
+    or WebP, at most 8 MiB and 40 megapixels. 640 pixels on the longer side are
+    all that is looked at.
+    """
+    @_builtins.property
+    def config(self) -> Global___ScanStreamConfig:
+        """Optional, in the first message alone: how the session goes."""
+
+    def __init__(
+        self,
+        *,
+        config: Global___ScanStreamConfig | None = ...,
+        image: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "image", b"image"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScanStreamRequest: _TypeAlias = ScanStreamRequest  # noqa: Y015
+
+@_typing.final
+class ScanStreamConfig(_message.Message):
+    """How a camera session goes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_FIELD_NUMBER: _builtins.int
+    REAPPEAR_AFTER_FIELD_NUMBER: _builtins.int
+    KEEP_LATE_FRAMES_FIELD_NUMBER: _builtins.int
+    min_gallery_version: _builtins.int
+    """Optional. Wait until the gallery has at least this version: the
+    `gallery_version` of an earlier write, so that the frames' scans see it.
+    """
+    keep_late_frames: _builtins.bool
+    """Optional. Recognise every frame, for recordings: the server then reads on
+    only as fast as it recognises, and drops nothing.
+    """
+    @_builtins.property
+    def max_duration(self) -> _duration_pb2.Duration:
+        """Optional. How long the session lasts at most: 60 s by default, and never
+        more than 300 s.
+        """
+
+    @_builtins.property
+    def reappear_after(self) -> _duration_pb2.Duration:
+        """Optional. How long a reference must be out of view before it is answered
+        again: 2 s by default, at most 300 s.
+        """
+
+    def __init__(
+        self,
+        *,
+        min_gallery_version: _builtins.int = ...,
+        max_duration: _duration_pb2.Duration | None = ...,
+        reappear_after: _duration_pb2.Duration | None = ...,
+        keep_late_frames: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_duration", b"max_duration", "reappear_after", b"reappear_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_late_frames", b"keep_late_frames", "max_duration", b"max_duration", "min_gallery_version", b"min_gallery_version", "reappear_after", b"reappear_after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScanStreamConfig: _TypeAlias = ScanStreamConfig  # noqa: Y015
+
+@_typing.final
+class ScanStreamResponse(_message.Message):
+    """Response of `Recognition.ScanStream`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_NUMBER_FIELD_NUMBER: _builtins.int
+    DROPPED_FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    SIGHTING_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    frame_number: _builtins.int
+    """Which frame this is about, the first being 0; of an `end`, how many came."""
+    dropped_frame_count: _builtins.int
+    """How many frames were dropped so far, as newer ones came before their turn."""
+    @_builtins.property
+    def sighting(self) -> Global___Sighting:
+        """A reference came into view, and is certain now."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why the frame could not be recognised, as an error of `Scan`."""
+
+    @_builtins.property
+    def end(self) -> Global___SessionEnd:
+        """The session ends here."""
+
+    def __init__(
+        self,
+        *,
+        frame_number: _builtins.int = ...,
+        dropped_frame_count: _builtins.int = ...,
+        sighting: Global___Sighting | None = ...,
+        error: _status_pb2.Status | None = ...,
+        end: Global___SessionEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "event", b"event", "sighting", b"sighting"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_frame_count", b"dropped_frame_count", "end", b"end", "error", b"error", "event", b"event", "frame_number", b"frame_number", "sighting", b"sighting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["sighting", "error", "end"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___ScanStreamResponse: _TypeAlias = ScanStreamResponse  # noqa: Y015
+
+@_typing.final
+class Sighting(_message.Message):
+    """A reference that a camera sees."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCH_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FRAME_COUNT_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    SCAN_ID_FIELD_NUMBER: _builtins.int
+    evidence_frame_count: _builtins.int
+    """How many frames the certainty rests on."""
+    model_version: _builtins.str
+    """The model version that answered."""
+    gallery_version: _builtins.int
+    """The version of the publisher's gallery that was searched."""
+    scan_id: _builtins.str
+    """Identifies the scan of this frame in logs and feedback."""
+    @_builtins.property
+    def match(self) -> Global___Match:
+        """The reference as it stands in the frame; `probability` is how likely it is
+        by all frames together, `evidence` is that of this frame.
+        """
+
+    def __init__(
+        self,
+        *,
+        match: Global___Match | None = ...,
+        evidence_frame_count: _builtins.int = ...,
+        model_version: _builtins.str = ...,
+        gallery_version: _builtins.int = ...,
+        scan_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["match", b"match"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence_frame_count", b"evidence_frame_count", "gallery_version", b"gallery_version", "match", b"match", "model_version", b"model_version", "scan_id", b"scan_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sighting: _TypeAlias = Sighting  # noqa: Y015
+
+@_typing.final
+class SessionEnd(_message.Message):
+    """How a camera session ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: Global___SessionEndReason.ValueType
+    """Why it ended."""
+    def __init__(
+        self,
+        *,
+        reason: Global___SessionEndReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionEnd: _TypeAlias = SessionEnd  # noqa: Y015
 
 @_typing.final
 class ExplainRequest(_message.Message):

@@ -40,6 +40,11 @@ class RecognitionStub:
                 request_serializer=imagelink_dot_v1_dot_recognition__pb2.ScanRequest.SerializeToString,
                 response_deserializer=imagelink_dot_v1_dot_recognition__pb2.ScanResponse.FromString,
                 _registered_method=True)
+        self.ScanStream = channel.stream_stream(
+                '/imagelink.v1.Recognition/ScanStream',
+                request_serializer=imagelink_dot_v1_dot_recognition__pb2.ScanStreamRequest.SerializeToString,
+                response_deserializer=imagelink_dot_v1_dot_recognition__pb2.ScanStreamResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/imagelink.v1.Recognition/Explain',
                 request_serializer=imagelink_dot_v1_dot_recognition__pb2.ExplainRequest.SerializeToString,
@@ -62,6 +67,38 @@ class RecognitionServicer:
         Statuses: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (the photo
         is not a complete JPEG, PNG or WebP, or is beyond the limits),
         DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScanStream(self, request_iterator, context):
+        """Recognises what a camera sees: a stream of frames in, an answer out for each
+        of the publisher's references once it is sure.
+
+        The frames are scanned as `Scan` does it, and what they show of a reference
+        adds up: one that is not certain enough in any frame may be over several.
+        Frames of one session resemble each other, so that they count for less than
+        as many photos would: at the publisher's `false_accept_budget`, a frame of a
+        session gives no more false answers than a scan of it. What is answered is
+        not answered again before it was out of view for a while.
+
+        While a frame is being recognised only the newest of those that come waits;
+        the others are dropped. A frame that cannot be recognised is answered with
+        its error, in the form that `Scan` would give it, and the session goes on.
+        The last response is the `end`, unless the call fails: the client closed its
+        side, or the session has lasted as long as it may. Keep the stream open as
+        long as the camera is on, and choose a deadline for the whole, or none.
+
+        Roles: `scan`, `publish`.
+
+        Statuses: UNAUTHENTICATED and PERMISSION_DENIED (also for a key that is
+        revoked meanwhile), INVALID_ARGUMENT (a malformed `config`, or one that is not
+        in the first message), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (the server has
+        as many sessions as it takes) and UNAVAILABLE, of the stream; of a frame
+        INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
+        limits), DEADLINE_EXCEEDED (the gallery does not have the
+        `min_gallery_version`), RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,6 +129,11 @@ def add_RecognitionServicer_to_server(servicer, server):
                     servicer.Scan,
                     request_deserializer=imagelink_dot_v1_dot_recognition__pb2.ScanRequest.FromString,
                     response_serializer=imagelink_dot_v1_dot_recognition__pb2.ScanResponse.SerializeToString,
+            ),
+            'ScanStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ScanStream,
+                    request_deserializer=imagelink_dot_v1_dot_recognition__pb2.ScanStreamRequest.FromString,
+                    response_serializer=imagelink_dot_v1_dot_recognition__pb2.ScanStreamResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -127,6 +169,33 @@ class Recognition:
             '/imagelink.v1.Recognition/Scan',
             imagelink_dot_v1_dot_recognition__pb2.ScanRequest.SerializeToString,
             imagelink_dot_v1_dot_recognition__pb2.ScanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScanStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/imagelink.v1.Recognition/ScanStream',
+            imagelink_dot_v1_dot_recognition__pb2.ScanStreamRequest.SerializeToString,
+            imagelink_dot_v1_dot_recognition__pb2.ScanStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,34 @@ class RecognitionStub:
     is not a complete JPEG, PNG or WebP, or is beyond the limits),
     DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
     """
+    ScanStream: _grpc.StreamStreamMultiCallable[_recognition_pb2.ScanStreamRequest, _recognition_pb2.ScanStreamResponse]
+    """Recognises what a camera sees: a stream of frames in, an answer out for each
+    of the publisher's references once it is sure.
+
+    The frames are scanned as `Scan` does it, and what they show of a reference
+    adds up: one that is not certain enough in any frame may be over several.
+    Frames of one session resemble each other, so that they count for less than
+    as many photos would: at the publisher's `false_accept_budget`, a frame of a
+    session gives no more false answers than a scan of it. What is answered is
+    not answered again before it was out of view for a while.
+
+    While a frame is being recognised only the newest of those that come waits;
+    the others are dropped. A frame that cannot be recognised is answered with
+    its error, in the form that `Scan` would give it, and the session goes on.
+    The last response is the `end`, unless the call fails: the client closed its
+    side, or the session has lasted as long as it may. Keep the stream open as
+    long as the camera is on, and choose a deadline for the whole, or none.
+
+    Roles: `scan`, `publish`.
+
+    Statuses: UNAUTHENTICATED and PERMISSION_DENIED (also for a key that is
+    revoked meanwhile), INVALID_ARGUMENT (a malformed `config`, or one that is not
+    in the first message), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (the server has
+    as many sessions as it takes) and UNAVAILABLE, of the stream; of a frame
+    INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
+    limits), DEADLINE_EXCEEDED (the gallery does not have the
+    `min_gallery_version`), RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL.
+    """
     Explain: _grpc.UnaryUnaryMultiCallable[_recognition_pb2.ExplainRequest, _recognition_pb2.ExplainResponse]
     """Explains what a scan of a photo finds and what it rejects, with pictures
     in which photo and reference are compared.
@@ -76,6 +104,34 @@ class RecognitionAsyncStub(RecognitionStub):
     Statuses: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (the photo
     is not a complete JPEG, PNG or WebP, or is beyond the limits),
     DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+    """
+    ScanStream: _aio.StreamStreamMultiCallable[_recognition_pb2.ScanStreamRequest, _recognition_pb2.ScanStreamResponse]  # type: ignore[assignment]
+    """Recognises what a camera sees: a stream of frames in, an answer out for each
+    of the publisher's references once it is sure.
+
+    The frames are scanned as `Scan` does it, and what they show of a reference
+    adds up: one that is not certain enough in any frame may be over several.
+    Frames of one session resemble each other, so that they count for less than
+    as many photos would: at the publisher's `false_accept_budget`, a frame of a
+    session gives no more false answers than a scan of it. What is answered is
+    not answered again before it was out of view for a while.
+
+    While a frame is being recognised only the newest of those that come waits;
+    the others are dropped. A frame that cannot be recognised is answered with
+    its error, in the form that `Scan` would give it, and the session goes on.
+    The last response is the `end`, unless the call fails: the client closed its
+    side, or the session has lasted as long as it may. Keep the stream open as
+    long as the camera is on, and choose a deadline for the whole, or none.
+
+    Roles: `scan`, `publish`.
+
+    Statuses: UNAUTHENTICATED and PERMISSION_DENIED (also for a key that is
+    revoked meanwhile), INVALID_ARGUMENT (a malformed `config`, or one that is not
+    in the first message), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (the server has
+    as many sessions as it takes) and UNAVAILABLE, of the stream; of a frame
+    INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
+    limits), DEADLINE_EXCEEDED (the gallery does not have the
+    `min_gallery_version`), RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_recognition_pb2.ExplainRequest, _recognition_pb2.ExplainResponse]  # type: ignore[assignment]
     """Explains what a scan of a photo finds and what it rejects, with pictures
@@ -111,6 +167,40 @@ class RecognitionServicer(metaclass=_abc_1.ABCMeta):
         Statuses: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (the photo
         is not a complete JPEG, PNG or WebP, or is beyond the limits),
         DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ScanStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_recognition_pb2.ScanStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_recognition_pb2.ScanStreamResponse], _abc.AsyncIterator[_recognition_pb2.ScanStreamResponse]]:
+        """Recognises what a camera sees: a stream of frames in, an answer out for each
+        of the publisher's references once it is sure.
+
+        The frames are scanned as `Scan` does it, and what they show of a reference
+        adds up: one that is not certain enough in any frame may be over several.
+        Frames of one session resemble each other, so that they count for less than
+        as many photos would: at the publisher's `false_accept_budget`, a frame of a
+        session gives no more false answers than a scan of it. What is answered is
+        not answered again before it was out of view for a while.
+
+        While a frame is being recognised only the newest of those that come waits;
+        the others are dropped. A frame that cannot be recognised is answered with
+        its error, in the form that `Scan` would give it, and the session goes on.
+        The last response is the `end`, unless the call fails: the client closed its
+        side, or the session has lasted as long as it may. Keep the stream open as
+        long as the camera is on, and choose a deadline for the whole, or none.
+
+        Roles: `scan`, `publish`.
+
+        Statuses: UNAUTHENTICATED and PERMISSION_DENIED (also for a key that is
+        revoked meanwhile), INVALID_ARGUMENT (a malformed `config`, or one that is not
+        in the first message), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (the server has
+        as many sessions as it takes) and UNAVAILABLE, of the stream; of a frame
+        INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
+        limits), DEADLINE_EXCEEDED (the gallery does not have the
+        `min_gallery_version`), RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL.
         """
 
     @_abc_1.abstractmethod
