@@ -38,6 +38,13 @@ from imagelink.models import (
     VersionQuality,
 )
 from imagelink.placement import GalleryPart, Placement, Shard, ShardState
+from imagelink.sessions import (
+    FrameFailure,
+    SessionEnd,
+    SessionEndReason,
+    SessionEvent,
+    Sighting,
+)
 from imagelink.types import (
     AddedImage,
     ApiKey,
@@ -85,6 +92,7 @@ __all__ = [
     "ExplanationResult",
     "FailedPrecondition",
     "FieldViolation",
+    "FrameFailure",
     "GalleryPart",
     "ImageIssue",
     "ImageIssueKind",
@@ -117,9 +125,13 @@ __all__ = [
     "RolloutState",
     "ScanRates",
     "ScanResult",
+    "SessionEnd",
+    "SessionEndReason",
+    "SessionEvent",
     "ShadowAgreement",
     "Shard",
     "ShardState",
+    "Sighting",
     "Unauthenticated",
     "Unavailable",
     "Verdict",

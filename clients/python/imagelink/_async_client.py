@@ -19,6 +19,7 @@ from imagelink._channel import call_metadata, channel_credentials, channel_optio
 from imagelink._conversions import Page
 from imagelink._erasure_client import AsyncErasureClient
 from imagelink._model_client import AsyncModelClient
+from imagelink._session_client import AsyncSessionClient
 from imagelink._shard_client import AsyncShardClient
 from imagelink.archives import ImportResult
 from imagelink.erasures import Deletion, PublisherDeletion
@@ -39,7 +40,7 @@ from imagelink.v1 import gallery_pb2
 T = TypeVar("T")
 
 
-class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncShardClient):
+class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, AsyncShardClient):
     """Calls ImageLink without blocking: ``Client`` with ``await``, in one event loop.
 
     Its methods are those of ``Client``, where their arguments are explained.

@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from imagelink import _calls, _erasure_calls, _model_calls, _shard_calls
+from imagelink import _calls, _erasure_calls, _model_calls, _session_calls, _shard_calls
 
 MAX_MESSAGE_BYTES = 9 * 1024 * 1024
 """An image of 8 MiB, and room for what goes with it."""
@@ -14,6 +14,7 @@ METHODS = (
     *_calls.METHODS,
     *_erasure_calls.METHODS,
     *_model_calls.METHODS,
+    *_session_calls.METHODS,
     *_shard_calls.METHODS,
 )
 """Every method of the API."""

@@ -16,6 +16,7 @@ from imagelink._channel import call_metadata, channel_credentials, channel_optio
 from imagelink._conversions import Page
 from imagelink._erasure_client import ErasureClient
 from imagelink._model_client import ModelClient
+from imagelink._session_client import SessionClient
 from imagelink._shard_client import ShardClient
 from imagelink.archives import ImportResult
 from imagelink.erasures import Deletion, PublisherDeletion
@@ -36,7 +37,7 @@ from imagelink.v1 import gallery_pb2
 T = TypeVar("T")
 
 
-class Client(ErasureClient, ModelClient, ShardClient):
+class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
     """Calls ImageLink and waits for the answer. Threads may share one.
 
     Every call raises an ``ImageLinkError`` if it fails. Reads, ``scan``, ``register``

@@ -17,6 +17,7 @@ from imagelink.cli._placement import pin, placement, unpin
 from imagelink.cli._register import register
 from imagelink.cli._register_all import register_all
 from imagelink.cli._scan import scan
+from imagelink.cli._scan_stream import scan_stream
 
 __all__ = ["app"]
 
@@ -24,6 +25,7 @@ app.command()(register)
 app.command()(register_all)
 app.command()(assess)
 app.command()(scan)
+app.command()(scan_stream)
 app.command()(explain)
 _publishers.app.command()(placement)
 _publishers.app.command()(pin)
