@@ -3,10 +3,10 @@
 The messages of these errors are few and fixed, as locust counts failures by them.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
-from imagelink import ImageLinkError, Reference, ScanResult
+from imagelink import FrameFailure, ImageLinkError, Reference, ScanResult, SessionEvent, Sighting
 
 
 class UnexpectedResponse(Exception):
@@ -34,8 +34,25 @@ def check_scan(result: ScanResult, shows: str) -> None:
 
     Raises WrongAnswer.
     """
-    found = [match.reference for match in result.matches]
-    if found == ([shows] if shows else []):
+    _check_found([match.reference for match in result.matches], shows)
+
+
+def check_session(events: Iterable[SessionEvent], shows: str) -> None:
+    """Compares what a session told with the reference that its camera saw.
+
+    Raises WrongAnswer, and the error of a frame.
+    """
+    found = []
+    for event in events:
+        if isinstance(event, FrameFailure):
+            raise event.error
+        if isinstance(event, Sighting):
+            found.append(event.match.reference)
+    _check_found(found, shows)
+
+
+def _check_found(found: Sequence[str], shows: str) -> None:
+    if list(found) == ([shows] if shows else []):
         return
     if not shows:
         raise WrongAnswer("recognised what is not registered")

@@ -15,6 +15,7 @@ MIXES: Mapping[str, Mapping[str, int]] = {
         "scan_too_large": 1,
     },
     "scans": {"scan_registered": 85, "scan_stranger": 15},
+    "cameras": {"scan_stream": 50, "scan_registered": 42, "scan_stranger": 8},
     "publishing": {
         "scan_registered": 40,
         "scan_stranger": 10,

@@ -16,8 +16,11 @@ from loadtests.thresholds import Measurements, Unit, Verdict
 CALL_TYPE = "gRPC"
 SCAN_REGISTERED = "Scan, registered"
 SCAN_STRANGER = "Scan, stranger"
+SCAN_STREAM = "ScanStream"
 SCANS = (SCAN_REGISTERED, SCAN_STRANGER)
 """The calls whose latencies and answers have thresholds."""
+RECOGNITIONS = (*SCANS, SCAN_STREAM)
+"""Those and the sessions, which last as long as they are meant to: only their answers have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,9 @@ def measurements(stats: RequestStats) -> Measurements:
     """What thresholds are compared with."""
     calls = stats.total.num_requests
     wrong = sum(each.count for each in failures(stats) if _is_wrong_answer(each))
-    answered = wrong + sum(scan.num_requests - scan.num_failures for scan in _scans(stats))
+    answered = wrong + sum(
+        each.num_requests - each.num_failures for each in _entries(stats, RECOGNITIONS)
+    )
     return Measurements(
         calls=calls,
         answers=answered,
@@ -97,14 +102,14 @@ def _is_wrong_answer(failure: Failure) -> bool:
     return failure.error.startswith(f"{WrongAnswer.__name__}(")
 
 
-def _scans(stats: RequestStats) -> list[StatsEntry]:
-    return [stats.entries[name, CALL_TYPE] for name in SCANS if (name, CALL_TYPE) in stats.entries]
+def _entries(stats: RequestStats, names: Sequence[str]) -> list[StatsEntry]:
+    return [stats.entries[name, CALL_TYPE] for name in names if (name, CALL_TYPE) in stats.entries]
 
 
 def _percentile(stats: RequestStats, share: float) -> float | None:
     """Of all scans together; locust keeps times to two digits."""
     times: dict[int, int] = {}
-    for scan in _scans(stats):
+    for scan in _entries(stats, SCANS):
         for time, count in scan.response_times.items():
             times[time] = times.get(time, 0) + count
     if not times:

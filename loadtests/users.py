@@ -7,8 +7,8 @@ gRPC must follow before its first channel.
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import cache
 from typing import Any, ClassVar
 
@@ -20,18 +20,21 @@ from loadtests.checks import (
     UnexpectedResponse,
     check_list,
     check_scan,
+    check_session,
     failures_named,
     refused,
 )
 from loadtests.mixes import EVERYDAY, MIXES
 from loadtests.popularity import ZipfChoice
-from loadtests.results import CALL_TYPE, SCAN_REGISTERED, SCAN_STRANGER
+from loadtests.results import CALL_TYPE, SCAN_REGISTERED, SCAN_STRANGER, SCAN_STREAM
 from loadtests.workload import Workload
 
 TOO_LARGE = b"\xff\xd8" + bytes(8 * 1024 * 1024)
 """Two bytes more than the API takes."""
 NOT_AN_IMAGE = b"GET / HTTP/1.1\r\n\r\n"
 PAGE = 1000
+FRAMES_BEFORE, FRAMES_OF_IT, FRAME_SECONDS = 2, 6, 0.2
+SESSION_SECONDS = (FRAMES_BEFORE + FRAMES_OF_IT) * FRAME_SECONDS
 
 grpc_gevent.init_gevent()
 
@@ -65,6 +68,19 @@ class BackendService(User):
         photo = self._rng.choice(self.workload.strangers)
         with self._measured(SCAN_STRANGER):
             check_scan(client.scan(photo), "")
+
+    def scan_stream(self) -> None:
+        """A camera that moves onto a registered thing, which must be told once."""
+        publisher = self._publishers.draw()
+        stranger = self._rng.choice(self.workload.strangers)
+        photo = self._rng.choice(publisher.photos)
+        frames = _paced([stranger] * FRAMES_BEFORE + [photo.file] * FRAMES_OF_IT)
+        client, timeout = self._client(publisher.scan_key), self._timeout + SESSION_SECONDS
+        with (
+            self._measured(SCAN_STREAM),
+            closing(client.scan_stream(frames, timeout=timeout)) as session,
+        ):
+            check_session(session, photo.shows)
 
     def register(self) -> None:
         """A new reference, deleted afterwards so that galleries stay as they are."""
@@ -137,6 +153,13 @@ def tasks(mix: str) -> list[TaskSet | Callable[..., Any]]:
 
 # Until a test starts and says which mix it is: a user without tasks makes locust warn.
 BackendService.tasks = tasks(EVERYDAY)
+
+
+def _paced(frames: Sequence[bytes]) -> Iterator[bytes]:
+    """The frames, as a camera takes them."""
+    for frame in frames:
+        yield frame
+        time.sleep(FRAME_SECONDS)
 
 
 @cache

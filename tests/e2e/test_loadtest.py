@@ -59,9 +59,12 @@ def test_good_load_ends_with_0_and_its_reports(
 def test_workers_measure_together_and_an_impossible_threshold_fails(
     workload: tuple[Workload, Path], tmp_path: Path
 ) -> None:
-    options = ("--processes", "2", "--run-time", "5s", *BUSY, *PATIENT, "--max-p50", "0.001")
-    ended = _locust(workload[1], tmp_path, *options)
+    load = ("--processes", "2", "--run-time", "5s", "--mix", "cameras", *BUSY)
+    ended = _locust(workload[1], tmp_path, *load, *PATIENT, "--max-p50", "0.001")
     assert ended.returncode == NOT_MET, ended.stdout + ended.stderr
+    calls = {entry["name"]: entry for entry in json.loads((tmp_path / "calls.json").read_text())}
+    assert calls["ScanStream"]["num_requests"] > 0
+    assert calls["ScanStream"]["num_failures"] == 0
     summary = _summary(tmp_path)
     assert summary["measurements"]["calls"] > 0
     assert [each["name"] for each in summary["thresholds"] if not each["met"]] == ["scan p50"]

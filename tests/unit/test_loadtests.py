@@ -11,6 +11,7 @@ import grpc
 import pytest
 from imagelink import (
     Evidence,
+    FrameFailure,
     ImageLinkError,
     Match,
     NoMatchReason,
@@ -18,6 +19,9 @@ from imagelink import (
     Quad,
     Reference,
     ScanResult,
+    SessionEnd,
+    SessionEndReason,
+    Sighting,
 )
 
 from loadtests.checks import (
@@ -27,6 +31,7 @@ from loadtests.checks import (
     WrongAnswer,
     check_list,
     check_scan,
+    check_session,
     failures_named,
     refused,
 )
@@ -117,6 +122,20 @@ def test_wrong_answer_fails_under_a_name_of_its_own(
 ) -> None:
     with pytest.raises(WrongAnswer, match=error):
         check_scan(answer(*found), shows)
+
+
+def test_a_session_must_tell_what_its_camera_saw_once_and_nothing_else() -> None:
+    end = SessionEnd(SessionEndReason.CLIENT_CLOSED, 8, 0)
+    seen, other = (
+        Sighting(answer(name).matches[0], 2, 0, 1, "v1", 1, "s") for name in (POSTER, OTHER)
+    )
+    check_session([seen, end], POSTER)
+    for events in ([end], [seen, seen, end], [seen, other, end], [other, end]):
+        with pytest.raises(WrongAnswer):
+            check_session(events, POSTER)
+    error = ImageLinkError("Too many.", code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="BUSY")
+    with pytest.raises(CallFailed, match="RESOURCE_EXHAUSTED BUSY"), failures_named():
+        check_session([FrameFailure(error, 0, 0), seen, end], POSTER)
 
 
 def test_list_may_have_more_than_is_registered_but_not_less() -> None:
