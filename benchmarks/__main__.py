@@ -17,6 +17,7 @@ from benchmarks import kills as killing
 from benchmarks import recognition as recognising
 from benchmarks import sampling as sampling_costs
 from benchmarks import serving as serving_path
+from benchmarks import stream as streaming
 from benchmarks import stress as stressing
 from benchmarks import swap as swapping
 from benchmarks import text as texts
@@ -276,6 +277,25 @@ def kills(
         report = killing.run(output, bundle, victim or list(killing.Victim), times, seed)
         if report["lost"] or report["wrong"]:
             raise typer.Exit(1)
+
+
+@app.command()
+def stream(
+    pictures: Annotated[
+        list[Path], typer.Option(help="A folder of pictures: some to register, others to not.")
+    ],
+    output: Output,
+    sessions: Annotated[
+        int, typer.Option(min=1, help="Camera sessions of registered pictures, and of strangers.")
+    ] = 200,
+    gallery: Annotated[int, typer.Option(min=1, help="How many pictures to register.")] = 1000,
+    small: Annotated[bool, typer.Option("--small", help="A fifth of the sessions.")] = False,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Pan a rendered camera onto pictures, and compare sessions with single scans of the frames."""
+    with _explained():
+        count = sessions // 5 if small else sessions
+        streaming.run(streaming.Plan(pictures, bundle, output, max(count, 1), gallery))
 
 
 @app.command()

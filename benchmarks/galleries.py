@@ -129,15 +129,20 @@ class LocalGallery:
 
     def recognise(self, pixels: Pixels) -> Answer:
         """Recognises the references in a photo, RGB uint8 [h, w, 3], no side over 640 pixels."""
-        asked = Photo(PUBLISHER, pixels, DEFAULT_FALSE_ACCEPT_BUDGET)
         start, processor = time.perf_counter(), time.process_time()
+        recognition = self.recognition(pixels)
+        cpu = 1000 * (time.process_time() - processor)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        return _answer(recognition, self._calibration, milliseconds, cpu)
+
+    def recognition(self, pixels: Pixels) -> Recognition:
+        """All that the pipeline says of a photo, RGB uint8 [h, w, 3], no side over 640 pixels."""
+        asked = Photo(PUBLISHER, pixels, DEFAULT_FALSE_ACCEPT_BUDGET)
         # Not Runner.run, whose handling of Ctrl-C writes the whole answer into a text, in 10 ms.
         (recognition,) = self._runner.get_loop().run_until_complete(
             self._recogniser.recognise([asked], self._search)
         )
-        cpu = 1000 * (time.process_time() - processor)
-        milliseconds = 1000 * (time.perf_counter() - start)
-        return _answer(recognition, self._calibration, milliseconds, cpu)
+        return recognition
 
     def across(
         self, work: Callable[[Gallery, Item], Result], items: Sequence[Item], description: str
