@@ -102,6 +102,16 @@ async def test_only_the_newest_frame_waits_and_the_others_are_counted() -> None:
     assert scanning.scanned == [b"a", b"bad"]
 
 
+async def test_of_a_recording_every_frame_is_recognised_however_long_one_takes() -> None:
+    scanning = Scanning({b"a": asyncio.Event()})
+    running = asyncio.ensure_future(events(sessions(scanning), frames(b"a", b"b", b"nothing")))
+    await _settled()
+    assert scanning.scanned == [b"a"]
+    scanning.gates[b"a"].set()
+    assert (await running)[-1] == Ended(3, 0, in_time=True)
+    assert scanning.scanned == [b"a", b"b", b"nothing"]
+
+
 async def test_a_session_ends_when_its_time_is_over() -> None:
     async def forever() -> AsyncIterator[bytes]:
         yield b"a"
