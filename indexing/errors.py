@@ -30,6 +30,10 @@ class ApiKeyInvalid(ImageLinkError):
     """The API key is malformed, unknown or revoked: use a valid one."""
 
 
+class ApiKeyExpired(ImageLinkError):
+    """API key '{api_key}' expired at {expire_time}: ask the operator for a new one."""
+
+
 class RoleNotAllowed(ImageLinkError):
     """A key of role '{role}' may not call this method: use one of role {needed}."""
 

@@ -7,6 +7,7 @@ else: every method raises DatabaseUnavailable where the database does not answer
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from datetime import datetime
 
 from psycopg import AsyncConnection
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
@@ -149,6 +150,7 @@ class GalleryStore:
         role: Role,
         secret_sha256: bytes,
         display_name: str,
+        expire_time: datetime | None = None,
     ) -> ApiKey:
         """Store a key under the SHA-256 of its secret; no publisher means the operator.
 
@@ -164,6 +166,7 @@ class GalleryStore:
                     role=role.value,
                     secret_sha256=secret_sha256,
                     display_name=display_name,
+                    expire_time=expire_time,
                 )
             except ForeignKeyViolation as error:
                 raise errors.PublisherNotFound(publisher=publisher) from error
@@ -186,12 +189,12 @@ class GalleryStore:
         return to_api_key(row)
 
     async def find_api_key(self, key_id: str) -> StoredKey | None:
-        """Return a key (perhaps a revoked one) with its publisher, or None."""
+        """Return a key (perhaps one that has ended) with its publisher, or None."""
         row = await self._one("find_api_key", id=key_id)
         if row is None:
             return None
-        key = to_api_key(row[:6])
-        return StoredKey(key, row[6], Publisher(*row[7:]) if key.publisher else None)
+        key = to_api_key(row[:7])
+        return StoredKey(key, row[7], Publisher(*row[8:]) if key.publisher else None)
 
     # References
 

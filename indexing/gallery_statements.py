@@ -111,8 +111,8 @@ def to_publisher(row: Row | None, publisher: str) -> Publisher:
 
 def to_api_key(row: Row) -> ApiKey:
     """Return a row as an API key."""
-    key_id, publisher, role, display_name, create_time, revoke_time = row
-    return ApiKey(key_id, publisher, Role(role), display_name, create_time, revoke_time)
+    key_id, publisher, role, *rest = row
+    return ApiKey(key_id, publisher, Role(role), *rest)
 
 
 def to_reference(row: Row) -> Reference:

@@ -30,7 +30,10 @@ class Publisher:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """An API key without its secret; ``publisher`` is None for an operator's."""
+    """An API key without its secret; ``publisher`` is None for an operator's.
+
+    It opens nothing from ``revoke_time`` or ``expire_time`` on.
+    """
 
     id: str
     publisher: str | None
@@ -38,6 +41,7 @@ class ApiKey:
     display_name: str
     create_time: datetime
     revoke_time: datetime | None = None
+    expire_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from imagelink.v1 import publisher_pb2
 from indexing.errors import FieldInvalid
 from server import conversions as convert
 from server.archives import CHUNK, Archivist, Imported
+from server.audit import audited, writing
 from server.auth import OPERATE, Caller
 from server.rpc import rpc
 from server.status import to_status
@@ -27,12 +28,16 @@ class ArchiveService:
         self, request: publisher_pb2.ExportGalleryRequest, caller: Caller
     ) -> AsyncGenerator[publisher_pb2.ExportGalleryResponse, None]:
         """Exports a gallery."""
-        (publisher,) = convert.parsed_name("name", request.name, "publishers")
-        async with aclosing(self._archivist.export(publisher)) as chunks:
-            async for chunk in chunks:
-                yield publisher_pb2.ExportGalleryResponse(chunk=chunk)
+        # No write, but a whole gallery leaves.
+        with writing("ExportGallery", caller) as export:
+            export.request = request
+            (publisher,) = convert.parsed_name("name", request.name, "publishers")
+            async with aclosing(self._archivist.export(publisher)) as chunks:
+                async for chunk in chunks:
+                    yield publisher_pb2.ExportGalleryResponse(chunk=chunk)
 
     @rpc(OPERATE)
+    @audited
     async def ImportGallery(
         self, requests: AsyncIterator[publisher_pb2.ImportGalleryRequest], caller: Caller
     ) -> publisher_pb2.ImportGalleryResponse:

@@ -12,10 +12,12 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from cachetools import LRUCache
 
 from indexing.errors import (
+    ApiKeyExpired,
     ApiKeyInvalid,
     ApiKeyMissing,
     DatabaseUnavailable,
@@ -52,10 +54,11 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: the key's role, and its publisher unless the operator's."""
+    """Who calls: the key's role and id, and its publisher unless the operator's."""
 
     role: Role
     publisher: Publisher | None
+    key_id: str
 
 
 def new_key(key_id: str | None = None) -> NewKey:
@@ -149,6 +152,10 @@ def _opens(stored: StoredKey) -> bool:
     return stored.key.revoke_time is None and not suspended
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Authenticator:
     """Finds out who calls. The operator's key is in the settings, the others in the database.
 
@@ -156,17 +163,23 @@ class Authenticator:
     answers, and at once in the process whose ``keys`` were told to forget them.
     """
 
-    def __init__(self, store: GalleryStore, operator_key: str) -> None:
+    def __init__(
+        self,
+        store: GalleryStore,
+        operator_key: str,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
         self.keys = KeyCache(store.find_api_key)
         self._operator_sha256 = _hash(operator_key)
+        self._now = now
 
     async def authenticate(
         self, metadata: Iterable[tuple[str, str | bytes]], roles: frozenset[Role]
     ) -> Caller:
         """The caller of a request with this metadata.
 
-        Raises ApiKeyMissing, ApiKeyInvalid, RoleNotAllowed, PublisherSuspended, or
-        DatabaseUnavailable for a key that was not looked up lately.
+        Raises ApiKeyMissing, ApiKeyInvalid, ApiKeyExpired, RoleNotAllowed, PublisherSuspended,
+        or DatabaseUnavailable for a key that was not looked up lately.
         """
         caller = await self._caller(_bearer(metadata))
         if caller.role not in roles:
@@ -178,7 +191,7 @@ class Authenticator:
 
     async def _caller(self, text: str) -> Caller:
         if hmac.compare_digest(_hash(text), self._operator_sha256):
-            return Caller(Role.OPERATE, None)
+            return Caller(Role.OPERATE, None, OPERATOR_ID)
         prefix, _, rest = text.partition("_")
         key_id, _, secret = rest.partition("_")
         stored = await self.keys.find(key_id) if prefix == PREFIX and secret else None
@@ -186,7 +199,11 @@ class Authenticator:
             raise ApiKeyInvalid
         if stored.key.revoke_time is not None:
             raise ApiKeyInvalid
-        return Caller(stored.key.role, stored.publisher)
+        # Here and not where keys are looked up: one that is remembered ends in time too.
+        expire_time = stored.key.expire_time
+        if expire_time is not None and expire_time <= self._now():
+            raise ApiKeyExpired(api_key=key_id, expire_time=expire_time.isoformat(" ", "seconds"))
+        return Caller(stored.key.role, stored.publisher, key_id)
 
 
 def _bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -144,6 +144,19 @@ def checked_explanation_count(field: str, count: int) -> int:
     return min(count or MAX_EXPLANATIONS, MAX_EXPLANATIONS)
 
 
+def checked_expiry(field: str, key: publisher_pb2.ApiKey) -> datetime | None:
+    """When a new key expires: in the future, or never. Raises FieldInvalid."""
+    if not key.HasField("expire_time"):
+        return None
+    try:
+        time = key.expire_time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise FieldInvalid(field=field, problem="it is no point in time.") from None
+    if time <= datetime.now(UTC):
+        raise FieldInvalid(field=field, problem="give a time in the future.")
+    return time
+
+
 def page_token(kind: str, last_id: str) -> str:
     """A token for the page after ``last_id``."""
     return base64.urlsafe_b64encode(f"{kind}:{last_id}".encode()).decode()
@@ -205,6 +218,7 @@ def api_key_message(entity: reference.ApiKey) -> publisher_pb2.ApiKey:
         display_name=entity.display_name,
         create_time=timestamp(entity.create_time),
         revoke_time=timestamp(entity.revoke_time) if entity.revoke_time else None,
+        expire_time=timestamp(entity.expire_time) if entity.expire_time else None,
     )
 
 

@@ -14,6 +14,7 @@ from indexing.errors import FieldInvalid, ImageLinkError
 from indexing.gallery import GalleryStore
 from server import conversions as convert
 from server.assessment import Assessor
+from server.audit import audited, writing
 from server.auth import PUBLISH, Caller
 from server.erasing import Eraser
 from server.filters import parsed_filter
@@ -48,6 +49,7 @@ class GalleryService:
         self._batch_slots = asyncio.Semaphore(BATCH_SLOTS)
 
     @rpc(PUBLISH)
+    @audited
     async def Register(
         self, request: gallery_pb2.RegisterRequest, caller: Caller
     ) -> gallery_pb2.RegisterResponse:
@@ -77,15 +79,25 @@ class GalleryService:
         self, caller: Caller, request: gallery_pb2.BatchRegisterRequest
     ) -> gallery_pb2.BatchRegisterResponse:
         try:
-            if request.item.assess:
-                raise FieldInvalid(field="assess", problem=NOT_ASSESSED)
-            written = await self._registrar.register(_registration(caller, request.item))
+            return gallery_pb2.BatchRegisterResponse(
+                response=await self._register(caller, request.item)
+            )
         except ImageLinkError as error:
             return gallery_pb2.BatchRegisterResponse(error=to_status(error))
         except Exception as error:
             fault = logged_fault("BatchRegister", error)
             return gallery_pb2.BatchRegisterResponse(error=to_status(fault))
-        return gallery_pb2.BatchRegisterResponse(response=convert.registered_message(written))
+
+    async def _register(
+        self, caller: Caller, item: gallery_pb2.RegisterRequest
+    ) -> gallery_pb2.RegisterResponse:
+        with writing("BatchRegister", caller) as write:
+            write.request = item
+            if item.assess:
+                raise FieldInvalid(field="assess", problem=NOT_ASSESSED)
+            written = await self._registrar.register(_registration(caller, item))
+            write.answer = answer = convert.registered_message(written)
+            return answer
 
     @rpc(PUBLISH)
     async def AssessImage(
@@ -126,6 +138,7 @@ class GalleryService:
         )
 
     @rpc(PUBLISH)
+    @audited
     async def UpdateReference(
         self, request: gallery_pb2.UpdateReferenceRequest, caller: Caller
     ) -> gallery_pb2.UpdateReferenceResponse:
@@ -148,6 +161,7 @@ class GalleryService:
         )
 
     @rpc(PUBLISH)
+    @audited
     async def DeleteReference(
         self, request: gallery_pb2.DeleteReferenceRequest, caller: Caller
     ) -> gallery_pb2.DeleteReferenceResponse:
@@ -159,6 +173,7 @@ class GalleryService:
         )
 
     @rpc(PUBLISH)
+    @audited
     async def AddImage(
         self, request: gallery_pb2.AddImageRequest, caller: Caller
     ) -> gallery_pb2.AddImageResponse:
@@ -172,6 +187,7 @@ class GalleryService:
         )
 
     @rpc(PUBLISH)
+    @audited
     async def RemoveImage(
         self, request: gallery_pb2.RemoveImageRequest, caller: Caller
     ) -> gallery_pb2.RemoveImageResponse:

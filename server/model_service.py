@@ -13,6 +13,7 @@ from indexing.gallery_models import StoredModel
 from indexing.gate import GateReport, NegativeFlip, VersionQuality
 from indexing.rollout import BackfillProgress, ScanRates
 from server import conversions as convert
+from server.audit import audited
 from server.auth import OPERATE, Caller
 from server.model_operator import ModelOperator, RolloutView
 from server.rpc import rpc
@@ -29,6 +30,7 @@ class ModelService:
         self._operator = operator
 
     @rpc(OPERATE)
+    @audited
     async def RegisterModel(
         self, requests: AsyncIterator[model_pb2.RegisterModelRequest], caller: Caller
     ) -> model_pb2.Model:
@@ -50,6 +52,7 @@ class ModelService:
         return model_pb2.ListModelsResponse(models=map(model_message, models))
 
     @rpc(OPERATE)
+    @audited
     async def DeleteModel(
         self, request: model_pb2.DeleteModelRequest, caller: Caller
     ) -> model_pb2.DeleteModelResponse:
@@ -59,6 +62,7 @@ class ModelService:
         return model_pb2.DeleteModelResponse()
 
     @rpc(OPERATE)
+    @audited
     async def StartRollout(
         self, request: model_pb2.StartRolloutRequest, caller: Caller
     ) -> model_pb2.Rollout:
@@ -88,6 +92,7 @@ class ModelService:
         return model_pb2.ListRolloutsResponse(rollouts=map(rollout_message, rollouts))
 
     @rpc(OPERATE)
+    @audited
     async def UpdateRollout(
         self, request: model_pb2.UpdateRolloutRequest, caller: Caller
     ) -> model_pb2.Rollout:
@@ -114,6 +119,7 @@ class ModelService:
         return preview_message(*await self._operator.preview(parsed_rollout(request.name)))
 
     @rpc(OPERATE)
+    @audited
     async def ActivateRollout(
         self, request: model_pb2.ActivateRolloutRequest, caller: Caller
     ) -> model_pb2.Rollout:
@@ -129,6 +135,7 @@ class ModelService:
         )
 
     @rpc(OPERATE)
+    @audited
     async def RollbackRollout(
         self, request: model_pb2.RollbackRolloutRequest, caller: Caller
     ) -> model_pb2.Rollout:
@@ -136,6 +143,7 @@ class ModelService:
         return rollout_message(await self._operator.roll_back(parsed_rollout(request.name)))
 
     @rpc(OPERATE)
+    @audited
     async def EndRollout(
         self, request: model_pb2.EndRolloutRequest, caller: Caller
     ) -> model_pb2.Rollout:

@@ -13,6 +13,7 @@ from server import conversions as convert
 from server.archive_service import ArchiveService
 from server.archives import Archivist
 from server.assessment import Assessor
+from server.audit import audited
 from server.auth import OPERATE, PUBLISH, SCAN, Authenticator, Caller, new_key
 from server.erasing import Eraser
 from server.erasure_service import ErasureService
@@ -83,7 +84,8 @@ class Services(
         )
         scan = await self._scanning.scan(publisher, request.image, version)
         answer = convert.scan_message(publisher.id, scan.recognition, scan.size, scan_id)
-        log.info("scan", scan=scan_id, publisher=publisher.id, matches=len(answer.matches))
+        matches = len(answer.matches)
+        log.info("scan", scan=scan_id, publisher=publisher.id, key=caller.key_id, matches=matches)
         return answer
 
     @rpc(PUBLISH)
@@ -102,6 +104,7 @@ class Services(
         return convert.explain_message(publisher.id, explained)
 
     @rpc(OPERATE)
+    @audited
     async def CreatePublisher(
         self, request: publisher_pb2.CreatePublisherRequest, caller: Caller
     ) -> publisher_pb2.Publisher:
@@ -139,6 +142,7 @@ class Services(
         )
 
     @rpc(OPERATE)
+    @audited
     async def UpdatePublisher(
         self, request: publisher_pb2.UpdatePublisherRequest, caller: Caller
     ) -> publisher_pb2.Publisher:
@@ -162,6 +166,7 @@ class Services(
         return convert.publisher_message(updated)
 
     @rpc(OPERATE)
+    @audited
     async def DeletePublisher(
         self, request: publisher_pb2.DeletePublisherRequest, caller: Caller
     ) -> publisher_pb2.DeletePublisherResponse:
@@ -174,6 +179,7 @@ class Services(
         )
 
     @rpc(OPERATE)
+    @audited
     async def CreateApiKey(
         self, request: publisher_pb2.CreateApiKeyRequest, caller: Caller
     ) -> publisher_pb2.CreateApiKeyResponse:
@@ -184,7 +190,10 @@ class Services(
             raise FieldInvalid(field="api_key.role", problem="give ROLE_SCAN or ROLE_PUBLISH.")
         name = convert.checked_display_name("api_key.display_name", request.api_key.display_name)
         key = new_key()
-        created = await self._store.create_api_key(publisher, key.id, role, key.secret_sha256, name)
+        expiry = convert.checked_expiry("api_key.expire_time", request.api_key)
+        created = await self._store.create_api_key(
+            publisher, key.id, role, key.secret_sha256, name, expiry
+        )
         return publisher_pb2.CreateApiKeyResponse(
             api_key=convert.api_key_message(created), key=key.text
         )
@@ -201,6 +210,7 @@ class Services(
         )
 
     @rpc(OPERATE)
+    @audited
     async def RevokeApiKey(
         self, request: publisher_pb2.RevokeApiKeyRequest, caller: Caller
     ) -> publisher_pb2.ApiKey:

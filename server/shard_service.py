@@ -6,6 +6,7 @@ from imagelink.v1 import placement_pb2
 
 from indexing.errors import FieldInvalid
 from server import conversions as convert
+from server.audit import audited
 from server.auth import OPERATE, Caller
 from server.placement import PlacedShard, Placer, PublisherPlacement
 from server.rpc import rpc
@@ -29,6 +30,7 @@ class ShardService:
         return placement_pb2.ListShardsResponse(shards=map(shard_message, shards))
 
     @rpc(OPERATE)
+    @audited
     async def AddShard(
         self, request: placement_pb2.AddShardRequest, caller: Caller
     ) -> placement_pb2.Shard:
@@ -36,6 +38,7 @@ class ShardService:
         return shard_message(await self._placer.add_shard())
 
     @rpc(OPERATE)
+    @audited
     async def DrainShard(
         self, request: placement_pb2.DrainShardRequest, caller: Caller
     ) -> placement_pb2.Shard:
@@ -44,6 +47,7 @@ class ShardService:
         return shard_message(await self._placer.drain_shard(shard))
 
     @rpc(OPERATE)
+    @audited
     async def UndrainShard(
         self, request: placement_pb2.UndrainShardRequest, caller: Caller
     ) -> placement_pb2.Shard:
@@ -60,6 +64,7 @@ class ShardService:
         return placement_message(await self._placer.locate(publisher))
 
     @rpc(OPERATE)
+    @audited
     async def PinPublisher(
         self, request: placement_pb2.PinPublisherRequest, caller: Caller
     ) -> placement_pb2.PinPublisherResponse:
@@ -70,6 +75,7 @@ class ShardService:
         return placement_pb2.PinPublisherResponse(placement=placement_message(pinned))
 
     @rpc(OPERATE)
+    @audited
     async def UnpinPublisher(
         self, request: placement_pb2.UnpinPublisherRequest, caller: Caller
     ) -> placement_pb2.UnpinPublisherResponse:

@@ -18,6 +18,7 @@ _C = grpc.StatusCode
 STATUSES: dict[type[errors.ImageLinkError], tuple[grpc.StatusCode, str]] = {
     errors.ApiKeyMissing: (_C.UNAUTHENTICATED, "API_KEY_MISSING"),
     errors.ApiKeyInvalid: (_C.UNAUTHENTICATED, "API_KEY_INVALID"),
+    errors.ApiKeyExpired: (_C.UNAUTHENTICATED, "API_KEY_EXPIRED"),
     errors.RoleNotAllowed: (_C.PERMISSION_DENIED, "ROLE_NOT_ALLOWED"),
     errors.PublisherNotAllowed: (_C.PERMISSION_DENIED, "PUBLISHER_NOT_ALLOWED"),
     errors.PublisherSuspended: (_C.PERMISSION_DENIED, "PUBLISHER_SUSPENDED"),

@@ -61,13 +61,15 @@ select id from publisher order by id
 select id, gallery_version from publisher where id = any(%(ids)s)
 
 -- name: create_api_key
-insert into api_key (id, publisher_id, role, secret_sha256, display_name)
-values (%(id)s, %(publisher)s, %(role)s, %(secret_sha256)s, %(display_name)s)
+insert into api_key (id, publisher_id, role, secret_sha256, display_name, expire_time)
+values (
+    %(id)s, %(publisher)s, %(role)s, %(secret_sha256)s, %(display_name)s, %(expire_time)s
+)
 on conflict (id) do nothing
-returning id, publisher_id, role, display_name, create_time, revoke_time
+returning id, publisher_id, role, display_name, create_time, revoke_time, expire_time
 
 -- name: list_api_keys
-select id, publisher_id, role, display_name, create_time, revoke_time
+select id, publisher_id, role, display_name, create_time, revoke_time, expire_time
 from api_key
 where publisher_id = %(publisher)s
 order by id
@@ -77,12 +79,12 @@ order by id
 update api_key
 set revoke_time = coalesce(revoke_time, now())
 where id = %(id)s and publisher_id is not distinct from %(publisher)s
-returning id, publisher_id, role, display_name, create_time, revoke_time
+returning id, publisher_id, role, display_name, create_time, revoke_time, expire_time
 
 -- name: find_api_key
 -- The key, its secret's digest and its publisher at once: every call needs all three.
 select
-    k.id, k.publisher_id, k.role, k.display_name, k.create_time, k.revoke_time,
+    k.id, k.publisher_id, k.role, k.display_name, k.create_time, k.revoke_time, k.expire_time,
     k.secret_sha256,
     p.id, p.display_name, p.suspended, p.false_accept_budget, p.gallery_version, p.create_time
 from api_key k

@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -121,6 +122,20 @@ class TestApiKeys:
             ("a", revoked.revoke_time),
             ("b", None),
         ]
+
+    async def test_a_key_keeps_when_it_expires(self, store: GalleryStore, acme: str) -> None:
+        expiry = datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
+        made = await store.create_api_key(acme, "a", Role.SCAN, bytes(32), "", expiry)
+        endless = await store.create_api_key(acme, "b", Role.SCAN, bytes(32), "")
+
+        found = await store.find_api_key("a")
+
+        assert made.expire_time == expiry
+        assert found is not None
+        assert found.key == made
+        assert endless.expire_time is None
+        assert await store.list_api_keys(acme) == [made, endless]
+        assert (await store.revoke_api_key(acme, "a")).expire_time == expiry
 
     async def test_another_publishers_key_is_not_found(
         self, store: GalleryStore, acme: str

@@ -2,15 +2,15 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexing.errors import DatabaseUnavailable
+from indexing.errors import ApiKeyExpired, ApiKeyInvalid, DatabaseUnavailable
 from indexing.gallery_records import StoredKey
 from indexing.reference import ApiKey, Publisher, Role
 from server import auth
-from server.auth import KeyCache
+from server.auth import SCAN, Authenticator, KeyCache, NewKey, new_key
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ACME = Publisher("acme", "", False, 0.001, 0, NOW)
@@ -197,3 +197,42 @@ async def test_the_memory_for_keys_is_bounded(
     assert database.lookups == 3
     await cache.find("a")
     assert database.lookups == 4
+
+
+class Store:
+    """Knows one key, as the gallery store does."""
+
+    def __init__(self, made: NewKey, expire_time: datetime | None) -> None:
+        self.away = False
+        self._id = made.id
+        key = ApiKey(made.id, "acme", Role.SCAN, "", NOW, expire_time=expire_time)
+        self._stored = StoredKey(key, made.secret_sha256, ACME)
+
+    async def find_api_key(self, key_id: str) -> StoredKey | None:
+        if self.away:
+            raise DatabaseUnavailable
+        return self._stored if key_id == self._id else None
+
+
+async def test_a_key_opens_until_it_expires_and_nothing_after_also_in_an_outage() -> None:
+    made, expiry = new_key("k"), NOW + timedelta(days=1)
+    store, now = Store(made, expiry), NOW
+    authenticator = Authenticator(store, "il_operator_x", lambda: now)  # type: ignore[arg-type]
+    metadata = [("authorization", f"Bearer {made.text}")]
+    now = expiry - timedelta(seconds=1)
+    assert (await authenticator.authenticate(metadata, SCAN)).key_id == "k"
+    store.away = True  # From here on the key is known from memory alone.
+    now = expiry
+    with pytest.raises(ApiKeyExpired, match="'k' expired at 2026-01-02 00:00:00"):
+        await authenticator.authenticate(metadata, SCAN)
+    wrong = [("authorization", f"Bearer {made.text}x")]
+    with pytest.raises(ApiKeyInvalid):  # Who does not have the key is not told that it expired.
+        await authenticator.authenticate(wrong, SCAN)
+
+
+async def test_a_key_without_an_end_does_not_expire() -> None:
+    made = new_key("k")
+    store, later = Store(made, None), NOW + timedelta(days=36_500)
+    authenticator = Authenticator(store, "il_operator_x", lambda: later)  # type: ignore[arg-type]
+    metadata = [("authorization", f"Bearer {made.text}")]
+    assert (await authenticator.authenticate(metadata, SCAN)).key_id == "k"

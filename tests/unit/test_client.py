@@ -6,6 +6,7 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,8 @@ class Server(
 
     def CreateApiKey(self, request: Any, context: Any) -> Any:
         self.receive("CreateApiKey", request, context)
-        key = publisher_pb2.ApiKey(name=f"{request.parent}/apiKeys/k1", role=request.api_key.role)
+        key = publisher_pb2.ApiKey(name=f"{request.parent}/apiKeys/k1")
+        key.MergeFrom(request.api_key)
         return publisher_pb2.CreateApiKeyResponse(api_key=key, key="il_new_secret")
 
 
@@ -559,6 +561,20 @@ def test_the_key_is_never_shown(server: Server) -> None:
 def test_a_new_key_is_alone_on_stdout(server: Server) -> None:
     assert run(server, "key", "create", "acme").stdout == "il_new_secret\n"
     assert server.last().api_key.role == publisher_pb2.ROLE_SCAN
+    assert not server.last().api_key.HasField("expire_time")
+
+
+def test_a_new_key_may_expire(server: Server) -> None:
+    (made,) = lines(run(server, "key", "create", "acme", "--days", "30", "--json").stdout)
+    expiry = server.last().api_key.expire_time.ToDatetime(tzinfo=UTC)
+    assert expiry.isoformat() == made["expire_time"]
+    assert timedelta(days=29.9) < expiry - datetime.now(UTC) < timedelta(days=30)
+
+
+def test_a_key_expires_at_no_time_without_a_zone(server: Server) -> None:
+    naive = datetime(2099, 1, 1)
+    with Client(server.target, key=KEY) as client, pytest.raises(ValueError, match="time zone"):
+        client.create_api_key("acme", expire_time=naive)
 
 
 def test_references_are_listed_shown_and_changed(server: Server) -> None:

@@ -162,7 +162,7 @@ class Keys:
         self.uses -= 1
         if self.uses < 0:
             raise ApiKeyInvalid
-        return Caller(Role.PUBLISH, None)
+        return Caller(Role.PUBLISH, None, "k")
 
 
 class Service:

@@ -5,6 +5,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from datetime import datetime
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -61,7 +62,7 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
             target: The server's ``host:port``, or any other name that gRPC resolves.
             key: The API key.
             tls: Whether to use TLS with the system's certificate authorities.
-            credentials: TLS with these credentials instead.
+            credentials: TLS with these credentials instead, as ``tls_credentials`` makes them.
             timeout: Seconds that a call may take, retries included.
         """
         self._target = target
@@ -298,13 +299,18 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
         *,
         role: Role | str = Role.SCAN,
         display_name: str = "",
+        expire_time: datetime | None = None,
         timeout: float | None = None,
     ) -> tuple[ApiKey, str]:
-        """Creates an API key; returns its description and the key, which is never shown again."""
-        return await self._run(calls.create_api_key(publisher, role, display_name), timeout)
+        """Creates an API key; returns its description and the key, which is never shown again.
+
+        From ``expire_time`` on, which needs a time zone, it opens nothing; without, it never ends.
+        """
+        call = calls.create_api_key(publisher, role, display_name, expire_time)
+        return await self._run(call, timeout)
 
     async def list_api_keys(self, publisher: str, *, timeout: float | None = None) -> list[ApiKey]:
-        """Lists all API keys of a publisher, revoked ones included."""
+        """Lists all API keys of a publisher, revoked and expired ones included."""
         return await self._run(calls.list_api_keys(publisher), timeout)
 
     async def revoke_api_key(

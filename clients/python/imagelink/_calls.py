@@ -6,6 +6,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -329,14 +330,18 @@ def delete_publisher(publisher: str) -> Call[PublisherDeletion]:
     return Call(DELETE_PUBLISHER, request)
 
 
-def create_api_key(publisher: str, role: Role | str, display_name: str) -> Call[tuple[ApiKey, str]]:
+def create_api_key(
+    publisher: str, role: Role | str, display_name: str, expire_time: datetime | None
+) -> Call[tuple[ApiKey, str]]:
     """Creates an API key of a publisher."""
     value = publisher_pb2.Role.Value(f"ROLE_{Role(role).name}")
-    request = publisher_pb2.CreateApiKeyRequest(
-        parent=publisher_name(publisher),
-        api_key=publisher_pb2.ApiKey(role=value, display_name=display_name),
-    )
-    return Call(CREATE_API_KEY, request)
+    key = publisher_pb2.ApiKey(role=value, display_name=display_name)
+    if expire_time is not None:
+        if expire_time.tzinfo is None:
+            raise ValueError(f"The expire_time {expire_time} has no time zone.")
+        key.expire_time.FromDatetime(expire_time)
+    parent = publisher_name(publisher)
+    return Call(CREATE_API_KEY, publisher_pb2.CreateApiKeyRequest(parent=parent, api_key=key))
 
 
 def list_api_keys(publisher: str) -> Call[list[ApiKey]]:

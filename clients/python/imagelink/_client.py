@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from datetime import datetime
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -63,7 +64,7 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
             target: The server's ``host:port``, or any other name that gRPC resolves.
             key: The API key.
             tls: Whether to use TLS with the system's certificate authorities.
-            credentials: TLS with these credentials instead.
+            credentials: TLS with these credentials instead, as ``tls_credentials`` makes them.
             timeout: Seconds that a call may take, retries included.
         """
         self._metadata = call_metadata(key)
@@ -352,13 +353,18 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
         *,
         role: Role | str = Role.SCAN,
         display_name: str = "",
+        expire_time: datetime | None = None,
         timeout: float | None = None,
     ) -> tuple[ApiKey, str]:
-        """Creates an API key; returns its description and the key, which is never shown again."""
-        return self._run(calls.create_api_key(publisher, role, display_name), timeout)
+        """Creates an API key; returns its description and the key, which is never shown again.
+
+        From ``expire_time`` on, which needs a time zone, it opens nothing; without, it never ends.
+        """
+        call = calls.create_api_key(publisher, role, display_name, expire_time)
+        return self._run(call, timeout)
 
     def list_api_keys(self, publisher: str, *, timeout: float | None = None) -> list[ApiKey]:
-        """Lists all API keys of a publisher, revoked ones included."""
+        """Lists all API keys of a publisher, revoked and expired ones included."""
         return self._run(calls.list_api_keys(publisher), timeout)
 
     def revoke_api_key(

@@ -277,6 +277,7 @@ def api_key(message: publisher_pb2.ApiKey) -> types.ApiKey:
         display_name=message.display_name,
         create_time=_time(message.create_time),
         revoke_time=_time_of(message, "revoke_time"),
+        expire_time=_time_of(message, "expire_time"),
     )
 
 

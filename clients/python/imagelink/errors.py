@@ -49,7 +49,7 @@ class ImageLinkError(Exception):
 
 
 class Unauthenticated(ImageLinkError):
-    """The API key is missing, malformed, unknown or revoked."""
+    """The API key is missing, malformed, unknown, revoked or expired."""
 
 
 class PermissionDenied(ImageLinkError):

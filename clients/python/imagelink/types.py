@@ -372,7 +372,9 @@ class ApiKey:
     display_name: str
     create_time: datetime
     revoke_time: datetime | None
-    """None while the key is valid."""
+    """None while the key was not revoked."""
+    expire_time: datetime | None = None
+    """From when on it opens nothing; None for a key that never expires."""
 
     @property
     def id(self) -> str:

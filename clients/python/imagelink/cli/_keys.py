@@ -1,6 +1,7 @@
 """``imagelink key``: manages publishers' API keys, with an operator's key."""
 
 import sys
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from imagelink.cli._output import Json, moment, print_json, print_table
 from imagelink.types import ApiKey
 
 app = typer.Typer(help="Manage API keys (with an operator's key).", no_args_is_help=True)
+
+MAX_DAYS = 36_500
 
 
 class KeyRole(StrEnum):
@@ -28,15 +31,21 @@ def create(
         KeyRole, typer.Option(help="Scan photos, or manage references too.")
     ] = KeyRole.scan,
     display_name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_DAYS, help="How long it is valid; without end by default."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Create an API key and print it: this once, and never again."""
+    expire_time = datetime.now(UTC) + timedelta(days=days) if days else None
     with connected(ctx) as client:
         described, key = client.create_api_key(
-            publisher, role=role.value, display_name=display_name
+            publisher, role=role.value, display_name=display_name, expire_time=expire_time
         )
     if json:
-        print_json({"name": described.name, "role": described.role, "key": key})
+        shown = {"name": described.name, "role": described.role, "key": key}
+        print_json(shown | {"expire_time": described.expire_time})
         return
     print(f"Created {described.name}. Store its key now; it is not shown again:", file=sys.stderr)
     print(key)
@@ -48,14 +57,14 @@ def list_all(
     publisher: Annotated[str, typer.Argument(help="Whose keys.")],
     json: Json = False,
 ) -> None:
-    """List a publisher's API keys, revoked ones included."""
+    """List a publisher's API keys, revoked and expired ones included."""
     with connected(ctx) as client:
         keys = client.list_api_keys(publisher)
     if json:
         for key in keys:
             print_json(key)
         return
-    print_table(("key", "role", "name", "created", "revoked"), map(_row, keys))
+    print_table(("key", "role", "name", "created", "expires", "revoked"), map(_row, keys))
 
 
 @app.command()
@@ -71,5 +80,5 @@ def revoke(
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:
-    times = moment(key.create_time), moment(key.revoke_time)
+    times = moment(key.create_time), moment(key.expire_time), moment(key.revoke_time)
     return (key.id, key.role, key.display_name, *times)

@@ -122,6 +122,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The comparison of the versions failed."""
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 42
     """UNAVAILABLE. The model version cannot serve now; retry as `RetryInfo` says."""
+    ERROR_REASON_API_KEY_EXPIRED: _ErrorReason.ValueType  # 43
+    """UNAUTHENTICATED. The key's `expire_time` has passed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error status of this API carries a
@@ -230,4 +232,6 @@ ERROR_REASON_GATE_FAILED: ErrorReason.ValueType  # 41
 """FAILED_PRECONDITION. The comparison of the versions failed."""
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 42
 """UNAVAILABLE. The model version cannot serve now; retry as `RetryInfo` says."""
+ERROR_REASON_API_KEY_EXPIRED: ErrorReason.ValueType  # 43
+"""UNAUTHENTICATED. The key's `expire_time` has passed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -27,65 +27,65 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cimagelink/v1/publisher.proto\x12\x0cimagelink.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xa9\x01\n\tPublisher\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12\x1b\n\x13\x66\x61lse_accept_budget\x18\x04 \x01(\x01\x12\x17\n\x0fgallery_version\x18\x05 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb0\x01\n\x06\x41piKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.imagelink.v1.Role\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdd\x02\n\x0e\x45rasureReceipt\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x17\n\x0freference_count\x18\x03 \x01(\x03\x12\x13\n\x0bimage_count\x18\x04 \x01(\x03\x12\x15\n\rfeature_count\x18\x05 \x01(\x03\x12\x12\n\nblob_count\x18\x06 \x01(\x03\x12\x30\n\x0crequest_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x62lob_delete_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\rconfirmations\x18\n \x03(\x0b\x32!.imagelink.v1.ErasureConfirmation\"\x89\x01\n\x13\x45rasureConfirmation\x12\x15\n\rshard_replica\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.imagelink.v1.ErasureState\x12\x30\n\x0c\x63onfirm_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x16\x43reatePublisherRequest\x12\x14\n\x0cpublisher_id\x18\x01 \x01(\t\x12*\n\tpublisher\x18\x02 \x01(\x0b\x32\x17.imagelink.v1.Publisher\"#\n\x13GetPublisherRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListPublishersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x16ListPublishersResponse\x12+\n\npublishers\x18\x01 \x03(\x0b\x32\x17.imagelink.v1.Publisher\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"u\n\x16UpdatePublisherRequest\x12*\n\tpublisher\x18\x01 \x01(\x0b\x32\x17.imagelink.v1.Publisher\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"&\n\x16\x44\x65letePublisherRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"N\n\x17\x44\x65letePublisherResponse\x12\x1a\n\x12references_deleted\x18\x01 \x01(\x03\x12\x17\n\x0f\x65rasure_receipt\x18\x02 \x01(\t\"(\n\x18GetErasureReceiptRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"S\n\x1aListErasureReceiptsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"n\n\x1bListErasureReceiptsResponse\x12\x36\n\x10\x65rasure_receipts\x18\x01 \x03(\x0b\x32\x1c.imagelink.v1.ErasureReceipt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x45xportGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x15\x45xportGalleryResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"3\n\x14ImportGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"\x8b\x01\n\x15ImportGalleryResponse\x12\x16\n\x0eimported_count\x18\x01 \x01(\x03\x12\x12\n\nkept_count\x18\x02 \x01(\x03\x12-\n\x08\x66\x61ilures\x18\x03 \x03(\x0b\x32\x1b.imagelink.v1.ImportFailure\x12\x17\n\x0fgallery_version\x18\x04 \x01(\x03\"E\n\rImportFailure\x12\x11\n\treference\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"L\n\x13\x43reateApiKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12%\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x14.imagelink.v1.ApiKey\"J\n\x14\x43reateApiKeyResponse\x12%\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x14.imagelink.v1.ApiKey\x12\x0b\n\x03key\x18\x02 \x01(\t\"$\n\x12ListApiKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"=\n\x13ListApiKeysResponse\x12&\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x14.imagelink.v1.ApiKey\"#\n\x13RevokeApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t*O\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_SCAN\x10\x01\x12\x10\n\x0cROLE_PUBLISH\x10\x02\x12\x10\n\x0cROLE_OPERATE\x10\x03*}\n\x0c\x45rasureState\x12\x1d\n\x19\x45RASURE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45RASURE_STATE_CONFIRMED\x10\x01\x12\x19\n\x15\x45RASURE_STATE_AWAITED\x10\x02\x12\x16\n\x12\x45RASURE_STATE_LOST\x10\x03\x32\xac\x08\n\nPublishers\x12P\n\x0f\x43reatePublisher\x12$.imagelink.v1.CreatePublisherRequest\x1a\x17.imagelink.v1.Publisher\x12J\n\x0cGetPublisher\x12!.imagelink.v1.GetPublisherRequest\x1a\x17.imagelink.v1.Publisher\x12[\n\x0eListPublishers\x12#.imagelink.v1.ListPublishersRequest\x1a$.imagelink.v1.ListPublishersResponse\x12P\n\x0fUpdatePublisher\x12$.imagelink.v1.UpdatePublisherRequest\x1a\x17.imagelink.v1.Publisher\x12^\n\x0f\x44\x65letePublisher\x12$.imagelink.v1.DeletePublisherRequest\x1a%.imagelink.v1.DeletePublisherResponse\x12Y\n\x11GetErasureReceipt\x12&.imagelink.v1.GetErasureReceiptRequest\x1a\x1c.imagelink.v1.ErasureReceipt\x12j\n\x13ListErasureReceipts\x12(.imagelink.v1.ListErasureReceiptsRequest\x1a).imagelink.v1.ListErasureReceiptsResponse\x12Z\n\rExportGallery\x12\".imagelink.v1.ExportGalleryRequest\x1a#.imagelink.v1.ExportGalleryResponse0\x01\x12Z\n\rImportGallery\x12\".imagelink.v1.ImportGalleryRequest\x1a#.imagelink.v1.ImportGalleryResponse(\x01\x12U\n\x0c\x43reateApiKey\x12!.imagelink.v1.CreateApiKeyRequest\x1a\".imagelink.v1.CreateApiKeyResponse\x12R\n\x0bListApiKeys\x12 .imagelink.v1.ListApiKeysRequest\x1a!.imagelink.v1.ListApiKeysResponse\x12G\n\x0cRevokeApiKey\x12!.imagelink.v1.RevokeApiKeyRequest\x1a\x14.imagelink.v1.ApiKeyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cimagelink/v1/publisher.proto\x12\x0cimagelink.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xa9\x01\n\tPublisher\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x11\n\tsuspended\x18\x03 \x01(\x08\x12\x1b\n\x13\x66\x61lse_accept_budget\x18\x04 \x01(\x01\x12\x17\n\x0fgallery_version\x18\x05 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe1\x01\n\x06\x41piKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.imagelink.v1.Role\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdd\x02\n\x0e\x45rasureReceipt\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x17\n\x0freference_count\x18\x03 \x01(\x03\x12\x13\n\x0bimage_count\x18\x04 \x01(\x03\x12\x15\n\rfeature_count\x18\x05 \x01(\x03\x12\x12\n\nblob_count\x18\x06 \x01(\x03\x12\x30\n\x0crequest_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x62lob_delete_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\rconfirmations\x18\n \x03(\x0b\x32!.imagelink.v1.ErasureConfirmation\"\x89\x01\n\x13\x45rasureConfirmation\x12\x15\n\rshard_replica\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.imagelink.v1.ErasureState\x12\x30\n\x0c\x63onfirm_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x16\x43reatePublisherRequest\x12\x14\n\x0cpublisher_id\x18\x01 \x01(\t\x12*\n\tpublisher\x18\x02 \x01(\x0b\x32\x17.imagelink.v1.Publisher\"#\n\x13GetPublisherRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListPublishersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x16ListPublishersResponse\x12+\n\npublishers\x18\x01 \x03(\x0b\x32\x17.imagelink.v1.Publisher\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"u\n\x16UpdatePublisherRequest\x12*\n\tpublisher\x18\x01 \x01(\x0b\x32\x17.imagelink.v1.Publisher\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"&\n\x16\x44\x65letePublisherRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"N\n\x17\x44\x65letePublisherResponse\x12\x1a\n\x12references_deleted\x18\x01 \x01(\x03\x12\x17\n\x0f\x65rasure_receipt\x18\x02 \x01(\t\"(\n\x18GetErasureReceiptRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"S\n\x1aListErasureReceiptsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"n\n\x1bListErasureReceiptsResponse\x12\x36\n\x10\x65rasure_receipts\x18\x01 \x03(\x0b\x32\x1c.imagelink.v1.ErasureReceipt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x45xportGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"&\n\x15\x45xportGalleryResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"3\n\x14ImportGalleryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63hunk\x18\x02 \x01(\x0c\"\x8b\x01\n\x15ImportGalleryResponse\x12\x16\n\x0eimported_count\x18\x01 \x01(\x03\x12\x12\n\nkept_count\x18\x02 \x01(\x03\x12-\n\x08\x66\x61ilures\x18\x03 \x03(\x0b\x32\x1b.imagelink.v1.ImportFailure\x12\x17\n\x0fgallery_version\x18\x04 \x01(\x03\"E\n\rImportFailure\x12\x11\n\treference\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"L\n\x13\x43reateApiKeyRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12%\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x14.imagelink.v1.ApiKey\"J\n\x14\x43reateApiKeyResponse\x12%\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x14.imagelink.v1.ApiKey\x12\x0b\n\x03key\x18\x02 \x01(\t\"$\n\x12ListApiKeysRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"=\n\x13ListApiKeysResponse\x12&\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x14.imagelink.v1.ApiKey\"#\n\x13RevokeApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t*O\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_SCAN\x10\x01\x12\x10\n\x0cROLE_PUBLISH\x10\x02\x12\x10\n\x0cROLE_OPERATE\x10\x03*}\n\x0c\x45rasureState\x12\x1d\n\x19\x45RASURE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45RASURE_STATE_CONFIRMED\x10\x01\x12\x19\n\x15\x45RASURE_STATE_AWAITED\x10\x02\x12\x16\n\x12\x45RASURE_STATE_LOST\x10\x03\x32\xac\x08\n\nPublishers\x12P\n\x0f\x43reatePublisher\x12$.imagelink.v1.CreatePublisherRequest\x1a\x17.imagelink.v1.Publisher\x12J\n\x0cGetPublisher\x12!.imagelink.v1.GetPublisherRequest\x1a\x17.imagelink.v1.Publisher\x12[\n\x0eListPublishers\x12#.imagelink.v1.ListPublishersRequest\x1a$.imagelink.v1.ListPublishersResponse\x12P\n\x0fUpdatePublisher\x12$.imagelink.v1.UpdatePublisherRequest\x1a\x17.imagelink.v1.Publisher\x12^\n\x0f\x44\x65letePublisher\x12$.imagelink.v1.DeletePublisherRequest\x1a%.imagelink.v1.DeletePublisherResponse\x12Y\n\x11GetErasureReceipt\x12&.imagelink.v1.GetErasureReceiptRequest\x1a\x1c.imagelink.v1.ErasureReceipt\x12j\n\x13ListErasureReceipts\x12(.imagelink.v1.ListErasureReceiptsRequest\x1a).imagelink.v1.ListErasureReceiptsResponse\x12Z\n\rExportGallery\x12\".imagelink.v1.ExportGalleryRequest\x1a#.imagelink.v1.ExportGalleryResponse0\x01\x12Z\n\rImportGallery\x12\".imagelink.v1.ImportGalleryRequest\x1a#.imagelink.v1.ImportGalleryResponse(\x01\x12U\n\x0c\x43reateApiKey\x12!.imagelink.v1.CreateApiKeyRequest\x1a\".imagelink.v1.CreateApiKeyResponse\x12R\n\x0bListApiKeys\x12 .imagelink.v1.ListApiKeysRequest\x1a!.imagelink.v1.ListApiKeysResponse\x12G\n\x0cRevokeApiKey\x12!.imagelink.v1.RevokeApiKeyRequest\x1a\x14.imagelink.v1.ApiKeyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagelink.v1.publisher_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=2384
-  _globals['_ROLE']._serialized_end=2463
-  _globals['_ERASURESTATE']._serialized_start=2465
-  _globals['_ERASURESTATE']._serialized_end=2590
+  _globals['_ROLE']._serialized_start=2433
+  _globals['_ROLE']._serialized_end=2512
+  _globals['_ERASURESTATE']._serialized_start=2514
+  _globals['_ERASURESTATE']._serialized_end=2639
   _globals['_PUBLISHER']._serialized_start=139
   _globals['_PUBLISHER']._serialized_end=308
   _globals['_APIKEY']._serialized_start=311
-  _globals['_APIKEY']._serialized_end=487
-  _globals['_ERASURERECEIPT']._serialized_start=490
-  _globals['_ERASURERECEIPT']._serialized_end=839
-  _globals['_ERASURECONFIRMATION']._serialized_start=842
-  _globals['_ERASURECONFIRMATION']._serialized_end=979
-  _globals['_CREATEPUBLISHERREQUEST']._serialized_start=981
-  _globals['_CREATEPUBLISHERREQUEST']._serialized_end=1071
-  _globals['_GETPUBLISHERREQUEST']._serialized_start=1073
-  _globals['_GETPUBLISHERREQUEST']._serialized_end=1108
-  _globals['_LISTPUBLISHERSREQUEST']._serialized_start=1110
-  _globals['_LISTPUBLISHERSREQUEST']._serialized_end=1172
-  _globals['_LISTPUBLISHERSRESPONSE']._serialized_start=1174
-  _globals['_LISTPUBLISHERSRESPONSE']._serialized_end=1268
-  _globals['_UPDATEPUBLISHERREQUEST']._serialized_start=1270
-  _globals['_UPDATEPUBLISHERREQUEST']._serialized_end=1387
-  _globals['_DELETEPUBLISHERREQUEST']._serialized_start=1389
-  _globals['_DELETEPUBLISHERREQUEST']._serialized_end=1427
-  _globals['_DELETEPUBLISHERRESPONSE']._serialized_start=1429
-  _globals['_DELETEPUBLISHERRESPONSE']._serialized_end=1507
-  _globals['_GETERASURERECEIPTREQUEST']._serialized_start=1509
-  _globals['_GETERASURERECEIPTREQUEST']._serialized_end=1549
-  _globals['_LISTERASURERECEIPTSREQUEST']._serialized_start=1551
-  _globals['_LISTERASURERECEIPTSREQUEST']._serialized_end=1634
-  _globals['_LISTERASURERECEIPTSRESPONSE']._serialized_start=1636
-  _globals['_LISTERASURERECEIPTSRESPONSE']._serialized_end=1746
-  _globals['_EXPORTGALLERYREQUEST']._serialized_start=1748
-  _globals['_EXPORTGALLERYREQUEST']._serialized_end=1784
-  _globals['_EXPORTGALLERYRESPONSE']._serialized_start=1786
-  _globals['_EXPORTGALLERYRESPONSE']._serialized_end=1824
-  _globals['_IMPORTGALLERYREQUEST']._serialized_start=1826
-  _globals['_IMPORTGALLERYREQUEST']._serialized_end=1877
-  _globals['_IMPORTGALLERYRESPONSE']._serialized_start=1880
-  _globals['_IMPORTGALLERYRESPONSE']._serialized_end=2019
-  _globals['_IMPORTFAILURE']._serialized_start=2021
-  _globals['_IMPORTFAILURE']._serialized_end=2090
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=2092
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=2168
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=2170
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=2244
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=2246
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=2282
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=2284
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=2345
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=2347
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=2382
-  _globals['_PUBLISHERS']._serialized_start=2593
-  _globals['_PUBLISHERS']._serialized_end=3661
+  _globals['_APIKEY']._serialized_end=536
+  _globals['_ERASURERECEIPT']._serialized_start=539
+  _globals['_ERASURERECEIPT']._serialized_end=888
+  _globals['_ERASURECONFIRMATION']._serialized_start=891
+  _globals['_ERASURECONFIRMATION']._serialized_end=1028
+  _globals['_CREATEPUBLISHERREQUEST']._serialized_start=1030
+  _globals['_CREATEPUBLISHERREQUEST']._serialized_end=1120
+  _globals['_GETPUBLISHERREQUEST']._serialized_start=1122
+  _globals['_GETPUBLISHERREQUEST']._serialized_end=1157
+  _globals['_LISTPUBLISHERSREQUEST']._serialized_start=1159
+  _globals['_LISTPUBLISHERSREQUEST']._serialized_end=1221
+  _globals['_LISTPUBLISHERSRESPONSE']._serialized_start=1223
+  _globals['_LISTPUBLISHERSRESPONSE']._serialized_end=1317
+  _globals['_UPDATEPUBLISHERREQUEST']._serialized_start=1319
+  _globals['_UPDATEPUBLISHERREQUEST']._serialized_end=1436
+  _globals['_DELETEPUBLISHERREQUEST']._serialized_start=1438
+  _globals['_DELETEPUBLISHERREQUEST']._serialized_end=1476
+  _globals['_DELETEPUBLISHERRESPONSE']._serialized_start=1478
+  _globals['_DELETEPUBLISHERRESPONSE']._serialized_end=1556
+  _globals['_GETERASURERECEIPTREQUEST']._serialized_start=1558
+  _globals['_GETERASURERECEIPTREQUEST']._serialized_end=1598
+  _globals['_LISTERASURERECEIPTSREQUEST']._serialized_start=1600
+  _globals['_LISTERASURERECEIPTSREQUEST']._serialized_end=1683
+  _globals['_LISTERASURERECEIPTSRESPONSE']._serialized_start=1685
+  _globals['_LISTERASURERECEIPTSRESPONSE']._serialized_end=1795
+  _globals['_EXPORTGALLERYREQUEST']._serialized_start=1797
+  _globals['_EXPORTGALLERYREQUEST']._serialized_end=1833
+  _globals['_EXPORTGALLERYRESPONSE']._serialized_start=1835
+  _globals['_EXPORTGALLERYRESPONSE']._serialized_end=1873
+  _globals['_IMPORTGALLERYREQUEST']._serialized_start=1875
+  _globals['_IMPORTGALLERYREQUEST']._serialized_end=1926
+  _globals['_IMPORTGALLERYRESPONSE']._serialized_start=1929
+  _globals['_IMPORTGALLERYRESPONSE']._serialized_end=2068
+  _globals['_IMPORTFAILURE']._serialized_start=2070
+  _globals['_IMPORTFAILURE']._serialized_end=2139
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=2141
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=2217
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=2219
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=2293
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=2295
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=2331
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=2333
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=2394
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=2396
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=2431
+  _globals['_PUBLISHERS']._serialized_start=2642
+  _globals['_PUBLISHERS']._serialized_end=3710
 # @@protoc_insertion_point(module_scope)

@@ -139,6 +139,7 @@ class ApiKey(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `publishers/{publisher}/apiKeys/{api_key}`. Output only."""
     role: Global___Role.ValueType
@@ -151,7 +152,13 @@ class ApiKey(_message.Message):
 
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was revoked; unset while it is valid. Output only."""
+        """When it was revoked; unset while it was not. Output only."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """From when on it opens nothing, in the future; unset for a key that never
+        expires. Chosen at its creation, and not changed after.
+        """
 
     def __init__(
         self,
@@ -161,10 +168,11 @@ class ApiKey(_message.Message):
         display_name: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "name", b"name", "revoke_time", b"revoke_time", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "expire_time", b"expire_time", "name", b"name", "revoke_time", b"revoke_time", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -690,8 +698,8 @@ class CreateApiKeyRequest(_message.Message):
     """Required. `publishers/{publisher}`."""
     @_builtins.property
     def api_key(self) -> Global___ApiKey:
-        """Required. `role` (`ROLE_SCAN` or `ROLE_PUBLISH`) and `display_name` are
-        taken from it.
+        """Required. `role` (`ROLE_SCAN` or `ROLE_PUBLISH`), `display_name` and
+        `expire_time` are taken from it.
         """
 
     def __init__(
