@@ -1,13 +1,19 @@
 """Decoding of image files: every usual form gives the same upright RGB pixels."""
 
 import io
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from indexing import image as image_module
 from indexing.errors import ImageInvalid, ImageTooLarge, ImageTooManyPixels
-from indexing.image import MAX_BYTES, decode, scaled
+from indexing.image import MAX_BYTES, MAX_SCANS, decode, scaled
 
 # Lossless where the format is; red to the right, green downwards, so that no two turns are alike.
 X, Y = np.meshgrid(np.linspace(0, 255, 48), np.linspace(0, 255, 32))
@@ -193,6 +199,107 @@ def test_too_many_pixels_are_refused() -> None:
     assert decode(encoded(Image.new("1", (8000, 5000)), "PNG"), 64)[1] == (8000, 5000)
     with pytest.raises(ImageTooManyPixels):
         decode(encoded(Image.new("1", (8000, 5001)), "PNG"), 64)
+
+
+def progressive(scans: int) -> bytes:
+    """A JPEG of so many scans: its last one over and over."""
+    data = encoded(PICTURE, "JPEG", progressive=True)
+    tables = data.rindex(b"\xff\xc4")
+    missing = scans - data.count(b"\xff\xda")
+    return data[:-2] + data[tables:-2] * missing + data[-2:]
+
+
+def test_a_jpeg_may_have_so_many_scans() -> None:
+    assert decode(progressive(MAX_SCANS), 640)[1] == PICTURE.size
+    with pytest.raises(ImageInvalid, match="scans"):
+        decode(progressive(MAX_SCANS + 1), 640)
+
+
+def test_scans_of_a_picture_within_a_segment_do_not_count() -> None:
+    inner = progressive(MAX_SCANS)
+    decode(encoded(PICTURE, "JPEG", comment=inner[:60_000]), 640)
+    decode(encoded(PICTURE, "JPEG", exif=b"Exif\0\0" + inner[:60_000]), 640)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "I;16", "L"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_image_is_decoded_in_strips_as_a_small_one(
+    monkeypatch: pytest.MonkeyPatch, mode: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = PICTURE.resize((1201, 799), Image.Resampling.BICUBIC)
+    image = picture.convert("I" if mode == "I;16" else mode).convert(mode)
+    data = encoded(image, "PNG", exif=exif)
+    expected, size = decode(data, 64)
+    monkeypatch.setattr(image_module, "LARGE_PIXELS", 1000)
+    pixels, same = decode(data, 64)
+    assert same == size
+    assert_close(pixels, expected, 4)
+
+
+def test_an_endless_line_is_decoded() -> None:
+    pixels, size = decode(encoded(Image.new("1", (30_000_000, 1), 1), "PNG"), 640)
+    assert size == (30_000_000, 1)
+    assert pixels.shape == (1, 640, 3)
+    assert (pixels == 255).all()
+
+
+BOMBS = """
+import io, resource, sys
+from PIL import Image
+from indexing.image import decode
+
+def made(kind, mode, **options):
+    file = io.BytesIO()
+    Image.new(mode, (8000, 5000)).save(file, kind, **options)
+    return file.getvalue()
+
+turned = Image.Exif()
+turned[0x0112] = 6
+files = [
+    made("PNG", "P", transparency=0),
+    made("PNG", "RGBA", exif=turned, compress_level=1),
+    made("PNG", "I;16", compress_level=1),
+    made("WEBP", "RGBA", lossless=True, method=0),
+]
+open("/proc/self/clear_refs", "w").write("5")
+before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+for file in files:
+    decode(file, 640)
+peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(len(files[0]), int(peak[0].split()[1]) * 1024 - before)
+"""
+
+
+def test_bombs_take_bounded_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", BOMBS], capture_output=True, text=True, check=True)
+    smallest, peak = map(int, done.stdout.split())
+    assert smallest < 6000
+    # The decoder of WebP has the pixels twice, and Pillow again; copies of the whole would be more.
+    assert peak < 550_000_000, f"{peak / 1e6:.0f} MB"
+
+
+def test_large_images_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_module, "LARGE_PIXELS", 1000)
+    now, most, lock = 0, 0, threading.Lock()
+    reduce = image_module._reduced
+
+    def counted(image: Image.Image, long_side: int) -> Image.Image:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        with lock:
+            now -= 1
+        return reduce(image, long_side)
+
+    monkeypatch.setattr(image_module, "_reduced", counted)
+    data = encoded(PICTURE, "PNG")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: decode(data, 640), range(16)))
+    assert most == image_module.LARGE_AT_A_TIME
 
 
 def test_scaled_shrinks_but_never_enlarges() -> None:
