@@ -14,6 +14,16 @@ from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from indexing.features import FeatureExtractor
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-inputs", type=int, default=10_000, help="inputs that fuzz tests try")
+
+
+@pytest.fixture
+def fuzz_inputs(request: pytest.FixtureRequest) -> int:
+    """How many inputs a fuzz test tries."""
+    return int(request.config.getoption("--fuzz-inputs"))
+
+
 class Postgres:
     """A PostgreSQL server of the tests' own, on a Unix socket."""
 
