@@ -3,6 +3,7 @@
 from imagelink._async_client import AsyncClient
 from imagelink._batch import Registration, RegistrationResult
 from imagelink._calls import ImageSource
+from imagelink._channel import tls_credentials
 from imagelink._client import Client
 from imagelink.archives import ImportResult
 from imagelink.erasures import (
@@ -138,4 +139,5 @@ __all__ = [
     "VersionQuality",
     "ViewingCondition",
     "Written",
+    "tls_credentials",
 ]

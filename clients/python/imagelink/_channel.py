@@ -1,6 +1,8 @@
 """How a client connects: channel options, retries and credentials."""
 
 import json
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -56,6 +58,30 @@ def service_config() -> dict[str, Any]:
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [{"name": retried, "retryPolicy": _RETRY_POLICY}],
     }
+
+
+def tls_credentials(
+    *,
+    ca: str | PathLike[str] | None = None,
+    certificate: str | PathLike[str] | None = None,
+    private_key: str | PathLike[str] | None = None,
+) -> grpc.ChannelCredentials:
+    """Credentials for TLS with certificates of your own, as the ``credentials`` of a client.
+
+    Args:
+        ca: PEM file of the authorities that the server's certificate may be of; those of the
+            system by default.
+        certificate: PEM file of the client's certificate and those between it and its authority,
+            for a gateway that asks for one (mTLS).
+        private_key: PEM file of the certificate's key.
+
+    Raises OSError for a file that cannot be read, ValueError for a certificate without its key or
+    the other way round.
+    """
+    if (certificate is None) != (private_key is None):
+        raise ValueError("A certificate and its private key go together: give both or neither.")
+    files = (ca, private_key, certificate)
+    return grpc.ssl_channel_credentials(*(Path(f).read_bytes() if f else None for f in files))
 
 
 def channel_credentials(

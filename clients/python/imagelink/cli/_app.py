@@ -4,10 +4,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, NoReturn
 
+import grpc
 import typer
 
+from imagelink._channel import tls_credentials
 from imagelink._client import Client
 from imagelink.errors import DeadlineExceeded, ImageLinkError, Unavailable
 
@@ -19,12 +22,30 @@ app = typer.Typer(
 
 
 @dataclass(frozen=True)
+class Certificates:
+    """The PEM files of TLS with certificates of one's own."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """What a client takes; None where no file is given. Raises as ``tls_credentials``."""
+        if self == Certificates():
+            return None
+        return tls_credentials(
+            ca=self.ca, certificate=self.certificate, private_key=self.private_key
+        )
+
+
+@dataclass(frozen=True)
 class Connection:
     """How to reach the server."""
 
     target: str
     key: str = field(repr=False)
     tls: bool
+    certificates: Certificates
     timeout: float
 
 
@@ -43,10 +64,25 @@ def main(
         ),
     ] = "",
     tls: Annotated[bool, typer.Option("--tls", envvar="IMAGELINK_TLS", help="Use TLS.")] = False,
+    ca: Annotated[
+        Path | None,
+        typer.Option(envvar="IMAGELINK_CA", help="Authorities to trust, as a PEM file: uses TLS."),
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="IMAGELINK_CERTIFICATE", help="Your certificate, as a PEM file: uses TLS."
+        ),
+    ] = None,
+    private_key: Annotated[
+        Path | None,
+        typer.Option(envvar="IMAGELINK_PRIVATE_KEY", help="Its private key, as a PEM file."),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that a call may take.")] = 30.0,
 ) -> None:
     """Registers printed pictures and recognises them in photos."""
-    ctx.obj = Connection(target, key.strip(), tls, timeout)
+    certificates = Certificates(ca, certificate, private_key)
+    ctx.obj = Connection(target, key.strip(), tls, certificates, timeout)
 
 
 @contextmanager
@@ -57,7 +93,11 @@ def connected(ctx: typer.Context) -> Iterator[Client]:
         fail("There is no API key: set IMAGELINK_KEY or give --key.")
     try:
         with Client(
-            connection.target, key=connection.key, tls=connection.tls, timeout=connection.timeout
+            connection.target,
+            key=connection.key,
+            tls=connection.tls,
+            credentials=connection.certificates.credentials(),
+            timeout=connection.timeout,
         ) as client:
             yield client
     except (ImageLinkError, OSError, ValueError) as error:
