@@ -44,6 +44,7 @@ from server.erasing import Eraser
 from server.explanation import Explainer
 from server.fair_queue import QueueLimits
 from server.gate import Gate
+from server.logs import configure as configure_logs
 from server.model_operator import ModelOperator
 from server.models import Models, ServingFollower
 from server.monitoring import Monitoring, ScanMonitor, Shadow, Watch
@@ -108,6 +109,7 @@ class GalleryShard:
     """One replica of a gallery shard."""
 
     async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
+        configure_logs()
         _one_thread_per_request()
         _open_as_many_files_as_allowed()
         shards = ModelShards(_bundles(backends).load)
@@ -146,6 +148,7 @@ class Scanner(Services):
     """The ingress: one replica of the API, with the models in it."""
 
     async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
+        configure_logs()
         _one_thread_per_request()
         _one_thread_for_the_network()
         pool = await open_pool(backends.database_url, settings.database_connections)
@@ -196,6 +199,7 @@ class RolloutWorker:
 
     async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
         os.nice(LOWEST_PRIORITY)
+        configure_logs()
         _one_thread_per_request()
         _one_thread_for_the_network()
         pool = await open_pool(backends.database_url, settings.database_connections)

@@ -1,6 +1,7 @@
 """A whole server as a process of its own, and what tests ask of it."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -61,6 +62,15 @@ class RunningServer:
     @property
     def log(self) -> str:
         return (self.data / "server.log").read_text(errors="replace")
+
+    @property
+    def log_files(self) -> list[Path]:
+        """All files that its processes write logs into, Ray's and HAProxy's among them."""
+        lines = [" ".join(process.cmdline()) for process in self.processes()]
+        sessions = {found for line in lines for found in re.findall(r"--session-dir=(\S+)", line)}
+        assert len(sessions) == 1
+        logs = [file for file in Path(*sessions, "logs").rglob("*") if file.is_file()]
+        return [self.data / "server.log", *logs]
 
     @property
     def operator_key(self) -> str:
