@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -34,6 +35,8 @@ from server.settings import Backends, Settings
 PORT_SPACE = range(10_000, 32_000)
 REPLICA_PORTS = 50
 WATCH_SECONDS = 0.5
+# An image of 8 MiB, and what goes with it; also the longest answer.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 def run(settings: Settings) -> None:
@@ -164,7 +167,7 @@ def _ray_serve(
     folder = Path(tempfile.gettempdir()) / f"imagelink-{data[:8]}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
-    os.environ.update(ray_environment(folder))
+    os.environ.update(ray_environment(folder) | _ray_token(folder))
     # Ray reads its environment when it is imported.
     from server import deployments
 
@@ -175,6 +178,14 @@ def _ray_serve(
     finally:
         deployments.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ray_token(folder: Path) -> dict[str, str]:
+    """A token that Ray asks for, whose ports anybody on the network reaches to run code."""
+    file = folder / "token"
+    file.touch(mode=0o600)
+    file.write_text(secrets.token_hex(32))
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
 
 
 def _end_leftovers(folder: Path) -> None:
@@ -210,8 +221,12 @@ def ray_environment(folder: Path) -> dict[str, str]:
         f"{replicas}_MAX_HTTP_PORT": str(ports[-1]),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_http),
+        # Ray notices at the third look that HAProxy has ended, and starts it again; it looks every 10 s.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         # Otherwise Ray reads a client's stream into a queue without an end.
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        # Ray's own limit is 2 GiB, which anybody could send who has no key.
+        "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(MAX_MESSAGE_BYTES),
         # Ray waits this long at every stop for a load balancer that may still send requests.
         f"{replicas}_MIN_DRAINING_PERIOD_S": "1",
     }

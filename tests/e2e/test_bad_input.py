@@ -2,9 +2,11 @@
 
 import io
 import struct
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import numpy as np
@@ -194,6 +196,15 @@ def test_blank_picture_is_too_poor_to_scan_and_too_plain_to_register(own: Checke
         own.register(image)
 
 
+def test_message_beyond_all_limits_is_refused_unread(channel: grpc.Channel) -> None:
+    # Without a key: its sender would have the server hold it, whoever it is.
+    scan = channel.unary_unary("/imagelink.v1.Recognition/Scan")
+    scan_of = recognition_pb2.ScanRequest(image=bytes(17 * 1024 * 1024))
+    with pytest.raises(grpc.RpcError) as caught:
+        scan(scan_of.SerializeToString(), timeout=30)
+    assert caught.value.code() is Code.RESOURCE_EXHAUSTED
+
+
 # Keys
 
 
@@ -264,6 +275,29 @@ def test_revoked_key(server: RunningServer, tenant: Tenant) -> None:
     assert server.operator.revoke_api_key(key.name).revoke_time is not None
     with refused(Code.UNAUTHENTICATED, "API_KEY_INVALID"):
         client.scan(JPEG)
+
+
+def test_expired_key(server: RunningServer, tenant: Tenant) -> None:
+    expiry = datetime.now(UTC) + timedelta(seconds=2)
+    key, text = server.operator.create_api_key(tenant.id, expire_time=expiry)
+    assert key.expire_time == expiry
+    client = server.client(text)
+    client.scan(JPEG)
+    time.sleep(2)
+    with refused(Code.UNAUTHENTICATED, "API_KEY_EXPIRED"):
+        client.scan(JPEG)
+    tenant.client.scan(JPEG)
+
+
+def test_keys_are_rotated_without_a_gap(server: RunningServer, tenant: Tenant) -> None:
+    old, old_text = server.operator.create_api_key(tenant.id)
+    _, new_text = server.operator.create_api_key(tenant.id)
+    for text in (old_text, new_text):
+        server.client(text).scan(JPEG)
+    server.operator.revoke_api_key(old.name)
+    with refused(Code.UNAUTHENTICATED, "API_KEY_INVALID"):
+        server.client(old_text).scan(JPEG)
+    server.client(new_text).scan(JPEG)
 
 
 def test_wrong_role(server: RunningServer, own: Checked) -> None:
@@ -456,6 +490,9 @@ def test_malformed_publisher(server: RunningServer, tenant: Tenant) -> None:
             operator.create_api_key(tenant.id, display_name=name)
     with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "api_key.role"):
         operator.create_api_key(tenant.id, role="operate")
+    for past in (datetime.now(UTC) - timedelta(seconds=1), datetime(1, 1, 1, tzinfo=UTC)):
+        with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "api_key.expire_time"):
+            operator.create_api_key(tenant.id, expire_time=past)
 
 
 def test_negative_gallery_version(own: Checked) -> None:

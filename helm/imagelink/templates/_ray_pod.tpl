@@ -118,6 +118,10 @@ httpGet: {path: /api/healthz, port: 52365}
   value: "1"
 - name: RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD
   value: "0"
+- name: RAY_SERVE_GRPC_MAX_MESSAGE_SIZE
+  value: "16777216"
+- name: RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S
+  value: "1"
 - name: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO
   value: "0"
 - name: RAY_USAGE_STATS_ENABLED
