@@ -10,6 +10,7 @@ import typer
 
 from benchmarks import baselines as comparing
 from benchmarks import candidates as listing
+from benchmarks import chaos as chaotic
 from benchmarks import demo as demonstration
 from benchmarks import forecast as forecasting
 from benchmarks import index as indexes
@@ -24,6 +25,7 @@ from benchmarks import text as texts
 from benchmarks import train_demo as training_demonstration
 from benchmarks.errors import BenchmarkError
 from benchmarks.filling import DEFAULT_CACHE
+from benchmarks.victims import Victim
 from indexing.bundle import DEFAULT_BUNDLE
 from indexing.errors import ImageLinkError
 from training.datasets import DatasetError
@@ -266,7 +268,8 @@ def index(
 def kills(
     output: Output,
     victim: Annotated[
-        list[killing.Victim] | None, typer.Option(help="What to kill; everything by default.")
+        list[Victim] | None,
+        typer.Option(help="What to kill; shard, scanner and postgres by default."),
     ] = None,
     times: Annotated[int, typer.Option(min=1, help="How often to kill each.")] = 20,
     seed: Annotated[int, typer.Option(help="Of what is written, scanned and killed when.")] = 0,
@@ -274,7 +277,7 @@ def kills(
 ) -> None:
     """Kill processes of a server under writes and scans, and measure what that leads to."""
     with _explained():
-        report = killing.run(output, bundle, victim or list(killing.Victim), times, seed)
+        report = killing.run(output, bundle, victim or killing.VICTIMS, times, seed)
         if report["lost"] or report["wrong"]:
             raise typer.Exit(1)
 
@@ -296,6 +299,24 @@ def stream(
     with _explained():
         count = sessions // 5 if small else sessions
         streaming.run(streaming.Plan(pictures, bundle, output, max(count, 1), gallery))
+
+
+@app.command()
+def chaos(
+    output: Output,
+    victim: Annotated[
+        list[Victim] | None, typer.Option(help="What to kill; everything by default.")
+    ] = None,
+    times: Annotated[int, typer.Option(min=1, help="How often to kill each.")] = 5,
+    small: Annotated[bool, typer.Option("--small", help="Kill each once.")] = False,
+    seed: Annotated[int, typer.Option(help="Of what is written, scanned and killed when.")] = 0,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Kill each kind of process of a server in turn, and measure what each leads to by itself."""
+    with _explained():
+        report = chaotic.run(output, bundle, victim or list(Victim), 1 if small else times, seed)
+        if any(toll["lost"] or toll["wrong"] for toll in report["tolls"].values()):
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -1,4 +1,7 @@
+from collections import Counter
+
 from benchmarks.kill_model import Gallery, Seen, percentile
+from benchmarks.kill_traffic import Counts
 
 
 def gallery() -> Gallery:
@@ -51,3 +54,13 @@ def test_what_was_acknowledged_must_be_listed_and_nothing_else() -> None:
 
 def test_percentile_is_a_value_that_was_seen() -> None:
     assert [percentile([3, 1, 2], share) for share in (0, 0.5, 0.95)] == [1, 2, 3]
+
+
+def test_what_was_counted_between_two_moments() -> None:
+    now = Counts()
+    now.add(Counts(2, 1, Counter(late=1), Counter()))
+    before = Counts()
+    before.add(now)
+    now.add(Counts(5, 4, Counter(late=2, away=1), Counter(away=3)))
+    assert now.since(before) == Counts(5, 4, Counter(late=2, away=1), Counter(away=3))
+    assert before == Counts(2, 1, Counter(late=1), Counter())

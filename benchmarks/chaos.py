@@ -1,0 +1,182 @@
+"""Kills each kind of process of a server in turn, under load: what each leads to by itself."""
+
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from imagelink import Client, RolloutState
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.another_model import write_bundle
+from benchmarks.errors import BenchmarkError
+from benchmarks.json_file import write_json
+from benchmarks.kill_traffic import TIMEOUT_SECONDS, Publisher, busy, counted, made_publishers
+from benchmarks.local_server import LocalServer
+from benchmarks.steps import step
+from benchmarks.victims import NEVER, Victim, found, kill
+
+# Publishers write so long before the first kill, and between two.
+PAUSE_SECONDS = 3.0
+# So slow that the worker is in the midst of it when it is killed, and as fast as it can after that.
+SLOW_IMAGES_PER_SECOND, UNLIMITED = 0.5, 0.0
+READY_SECONDS = 120.0
+LISTED_PROBLEMS = 20
+
+console = Console(highlight=False)
+
+
+class Toll(TypedDict):
+    """What the kills of one victim led to.
+
+    ``failed_scans`` and ``failed_writes`` are those that the client gave up, after its retries, and
+    ``errors`` counts them by class and reason. ``lost`` and ``wrong`` are sentences, and should be
+    none. ``scans_again`` are the seconds until all publishers' scans went, ``process_back`` those
+    until the process was there again, the longest of all kills; None where one took over a minute.
+    """
+
+    kills: int
+    scans: int
+    failed_scans: int
+    writes: int
+    failed_writes: int
+    errors: dict[str, int]
+    wrong: list[str]
+    lost: list[str]
+    scans_again: float | None
+    process_back: float | None
+
+
+class Report(TypedDict):
+    """What the benchmark writes."""
+
+    tolls: dict[str, Toll]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """A server with its operator, a model to roll out on it, and those who use it."""
+
+    server: LocalServer
+    operator: Client
+    model: str
+    publishers: Sequence[Publisher]
+
+
+def run(output: Path, bundle: Path, victims: Sequence[Victim], times: int, seed: int) -> Report:
+    """Kills each victim so many times, prints what came of it, and writes the report.
+
+    Raises BenchmarkError where the server does not come back, or a rollout does not end well.
+    """
+    with tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder:
+        server = LocalServer(bundle, Path(folder))
+        try:
+            server.start()
+            tolls = _tolls(server, Path(folder), victims, times, random.Random(seed))
+        finally:
+            server.stop()
+    report = Report(tolls=tolls)
+    write_json(output, report)
+    console.print(_table(report))
+    for problem in _problems(report)[:LISTED_PROBLEMS]:
+        console.print(problem)
+    return report
+
+
+def _tolls(
+    server: LocalServer, folder: Path, victims: Sequence[Victim], times: int, rng: random.Random
+) -> dict[str, Toll]:
+    model = ""
+    with Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS) as operator:
+        if Victim.WORKER in victims:
+            model = write_bundle(folder / "another")
+            operator.register_model(folder / "another")
+        scene = _Scene(server, operator, model, made_publishers(server))
+        tolls = {}
+        for victim in victims:
+            with step(console, f"Killing the {victim}"):
+                tolls[victim.value] = _toll(scene, victim, times, rng)
+    for publisher in scene.publishers:
+        publisher.close()
+    return tolls
+
+
+def _toll(scene: _Scene, victim: Victim, times: int, rng: random.Random) -> Toll:
+    publishers = scene.publishers
+    before = counted(publishers)
+    known = [len(publisher.wrong()) for publisher in publishers]
+    recoveries = []
+    with busy(publishers, rng.random()):
+        for _ in range(times):
+            time.sleep(PAUSE_SECONDS)
+            with _rollout(scene) if victim is Victim.WORKER else nullcontext():
+                recoveries.append(kill(scene.server, victim, publishers))
+    counts = counted(publishers).since(before)
+    wrong = (each.wrong()[count:] for each, count in zip(publishers, known, strict=True))
+    return Toll(
+        kills=times,
+        scans=counts.scans,
+        failed_scans=counts.failed_scans.total(),
+        writes=counts.writes,
+        failed_writes=counts.failed_writes.total(),
+        errors=dict(counts.failed_scans + counts.failed_writes),
+        wrong=[problem for problems in wrong for problem in problems],
+        lost=[problem for publisher in publishers for problem in publisher.lost()],
+        scans_again=_longest([each.scans for each in recoveries]),
+        process_back=_longest([each.process for each in recoveries]),
+    )
+
+
+def _longest(seconds: Sequence[float]) -> float | None:
+    return None if NEVER in seconds else max(seconds)
+
+
+@contextmanager
+def _rollout(scene: _Scene) -> Iterator[None]:
+    """A rollout that has a worker during the block, and must be ready after it."""
+    operator = scene.operator
+    rollout = operator.start_rollout(scene.model, max_images_per_second=SLOW_IMAGES_PER_SECOND)
+    found(scene.server, Victim.WORKER)
+    yield
+    operator.update_rollout(rollout.name, max_images_per_second=UNLIMITED)
+    deadline = time.monotonic() + READY_SECONDS
+    while rollout.state is not RolloutState.READY:
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"The rollout is {rollout.state} after its worker was killed.")
+        time.sleep(0.5)
+        rollout = operator.get_rollout(rollout.name)
+    operator.end_rollout(rollout.name)
+
+
+def _problems(report: Report) -> list[str]:
+    return [
+        f"{victim}: {problem}"
+        for victim, toll in report["tolls"].items()
+        for problem in (*toll["lost"], *toll["wrong"])
+    ]
+
+
+def _table(report: Report) -> Table:
+    caption = "seconds: the longest until scans of every publisher went, and the process was back"
+    table = Table(title="Processes killed under load", caption=caption, box=SIMPLE)
+    table.add_column("killed", no_wrap=True)
+    for name in ("times", "scans, failed", "wrong", "writes, failed", "lost", "scans s", "back s"):
+        table.add_column(name, justify="right")
+    for victim, toll in report["tolls"].items():
+        seconds = (toll["scans_again"], toll["process_back"])
+        table.add_row(
+            victim,
+            str(toll["kills"]),
+            f"{toll['scans']}, {toll['failed_scans']}",
+            str(len(toll["wrong"])),
+            f"{toll['writes']}, {toll['failed_writes']}",
+            str(len(toll["lost"])),
+            *("> 60" if each is None else f"{each:.1f}" for each in seconds),
+        )
+    return table
