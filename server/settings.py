@@ -16,15 +16,11 @@ from pydantic_settings import (
 
 from indexing.bundle import DEFAULT_BUNDLE
 
-Given = TypeVar("Given", bound="Settings")
+Given = TypeVar("Given", bound="StorageSettings")
 
 
-class Settings(BaseSettings):
-    """Serves ImageLink over gRPC: everything on this machine unless settings say otherwise.
-
-    Each setting may also come from the environment, as IMAGELINK_ and its name in capitals, or
-    from imagelink.toml in the working directory.
-    """
+class StorageSettings(BaseSettings):
+    """Where ImageLink keeps things, from the command line, the environment or the file."""
 
     model_config = SettingsConfigDict(
         env_prefix="IMAGELINK_", toml_file="imagelink.toml", cli_kebab_case=True, extra="forbid"
@@ -39,6 +35,28 @@ class Settings(BaseSettings):
     blob_url: str | None = Field(
         None, description="file:///, s3:// or another object store URL; DATA_DIR/blobs by default."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line first, then environment, then file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class Settings(StorageSettings):
+    """Serves ImageLink over gRPC: everything on this machine unless settings say otherwise.
+
+    Each setting may also come from the environment, as IMAGELINK_ and its name in capitals, or
+    from imagelink.toml in the working directory. Other commands, each with a --help of its own:
+    migrate, backup, restore, erasures.
+    """
+
     bundle: Path = Field(
         DEFAULT_BUNDLE,
         description="Folder of the model bundle to begin with; `imagelink model rollout` brings others.",
@@ -83,23 +101,14 @@ class Settings(BaseSettings):
     )
     database_connections: int = Field(8, ge=4, description="Database connections per replica.")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line first, then environment, then file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
+def given(kind: type[Given], arguments: list[str] | None = None) -> Given:
+    """The settings of the command line, the environment and the file; ends the process if wrong.
 
-def given(kind: type[Given]) -> Given:
-    """The settings of the command line, the environment and the file; ends the process if wrong."""
+    ``arguments`` are those of the command line where they are not all that the process has.
+    """
     try:
-        return CliApp.run(kind)
+        return CliApp.run(kind, cli_args=arguments)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         sys.exit("error: wrong settings:\n  " + "\n  ".join(lines))

@@ -880,3 +880,72 @@ limit %(limit)s
 
 -- name: count_publishers
 select count(*) from publisher
+
+-- name: see_every_publisher
+-- Until the connection's end: a backup is of all.
+select set_config('imagelink.publisher', '*', false)
+
+-- name: export_snapshot
+-- The transaction's moment, for another connection to see too.
+select pg_export_snapshot()
+
+-- name: stored_images
+select publisher_id, id::text, encode(sha256, 'hex')
+from reference_image
+order by publisher_id, id
+
+-- name: model_versions
+select version from model order by version
+
+-- name: present_images
+select id::text from reference_image where id = any(%(ids)s::uuid[])
+
+-- name: export_erasures
+-- Each receipt whole, in the order of the requests.
+select to_jsonb(e) || jsonb_build_object(
+    'confirmations',
+    (
+        select coalesce(jsonb_agg(to_jsonb(c) order by c.replica_id), '[]')
+        from erasure_confirmation c
+        where c.erasure_id = e.id
+    )
+)
+from erasure e
+order by e.id
+
+-- name: import_erasure
+-- Nothing comes back where the receipt is there already.
+insert into erasure
+select * from jsonb_populate_record(null::erasure, %(receipt)s)
+on conflict (id) do nothing
+returning publisher_id, reference_id
+
+-- name: import_confirmations
+insert into erasure_confirmation
+select * from jsonb_populate_recordset(null::erasure_confirmation, %(confirmations)s)
+on conflict do nothing
+
+-- name: forget_images
+delete from reference_image where id = any(%(ids)s::uuid[])
+
+-- name: forget_references_without_images
+delete from reference r
+where not exists (
+    select from reference_image i
+    where i.publisher_id = r.publisher_id and i.reference_id = r.id
+)
+
+-- name: forget_models
+delete from model where version = any(%(versions)s)
+
+-- name: begin_new_lives
+-- Indexes and snapshots of before the restore have other versions under the same numbers: to
+-- them these are galleries of other publishers, as those are told apart by their time.
+update publisher
+set create_time = create_time - make_interval(secs => ceil(random() * 999999) / 1000000)
+
+-- name: has_tables
+select exists (
+    select from pg_class
+    where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
+)

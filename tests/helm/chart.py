@@ -25,6 +25,7 @@ EVERYTHING: Document = {
         "hostnames": ["imagelink.example.com"],
         "tlsSecret": "imagelink-tls",
     },
+    "backup": {"enabled": True, "url": "s3://backups"},
     "training": {"enabled": True, "existingClaim": "training", "gpus": 1},
     "monitoring": {
         "serviceMonitor": {"enabled": True},

@@ -9,6 +9,7 @@ import yaml
 
 from server.deployments import SERVICERS
 from tests.helm.chart import (
+    RELEASE,
     Document,
     groups,
     of_kind,
@@ -218,6 +219,27 @@ def the_job_has_the_settings_of_the_server(found: list[Document]) -> None:
     assert all(each["args"] == given for each in serve_config(found)["applications"])
 
 
+def backups_come_with_their_erasures(found: list[Document]) -> None:
+    """The receipts lie beside the backups, are written more often, and no job may call the API."""
+    jobs = [
+        (job, pod)
+        for name in ("-backup", "-erasures")
+        for job in of_kind(found, "CronJob")
+        for pod in pods(found)
+        if job["metadata"]["name"].endswith(name) and pod.name == job["metadata"]["name"]
+    ]
+    assert len(jobs) in (0, 2)
+    for (job, pod), word in zip(jobs, ("backup", "erasures"), strict=bool(jobs)):
+        assert job["spec"]["concurrencyPolicy"] == "Forbid"
+        # Kubernetes' limit for the name of a CronJob; KubeRay has the release's name at 41.
+        assert len(job["metadata"]["name"].removeprefix(RELEASE)) <= 52 - 41
+        assert pod.container["command"] == ["python", "-m", "server"]
+        assert pod.container["args"][0] == word
+        given = {each["name"] for each in pod.container["env"]}
+        assert given == {"HOME", "IMAGELINK_DATABASE_URL", "IMAGELINK_BLOB_URL"}
+    assert len({pod.container["args"][1] for _, pod in jobs}) <= 1
+
+
 def service_accounts_exist(found: list[Document]) -> None:
     accounts = {account["metadata"]["name"] for account in of_kind(found, "ServiceAccount")}
     assert {pod.spec["serviceAccountName"] for pod in pods(found)} == accounts
@@ -252,6 +274,7 @@ PROMISES: tuple[Promise, ...] = (
     kuberay_scales_and_asks_for_a_token,
     the_database_is_prepared_before_an_upgrade,
     the_job_has_the_settings_of_the_server,
+    backups_come_with_their_erasures,
     service_accounts_exist,
     only_the_api_is_open,
 )

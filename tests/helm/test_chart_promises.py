@@ -87,6 +87,18 @@ MUTATIONS = {
         "data_dir: /data\ndatabase_url: postgresql://u:p@db/imagelink",
         promises.no_secret_is_written,
     ),
+    "receipts beside other backups": (
+        "templates/backup.yaml",
+        r'\(list "erasures" \.url\)',
+        '(list "erasures" "s3://elsewhere")',
+        promises.backups_come_with_their_erasures,
+    ),
+    "a backup that may call the API": (
+        "templates/backup.yaml",
+        r"ne \.name \"IMAGELINK_OPERATOR_KEY\"",
+        "true",
+        promises.backups_come_with_their_erasures,
+    ),
     "scanners that take the CPUs of shards": (
         "templates/rayservice.yaml",
         r'num-cpus: "0"',
@@ -216,3 +228,20 @@ def test_the_dashboard_is_whole() -> None:
     (found,) = of_kind(documents(EVERYTHING), "ConfigMap")
     assert found["data"]["imagelink.json"] == (CHART / "dashboards/imagelink.json").read_text()
     assert json.loads(found["data"]["imagelink.json"])["title"] == "ImageLink"
+
+
+def test_backups_go_to_a_claim_or_a_store_by_the_clock() -> None:
+    values = {"backup": {"url": "file:///backup/here", "existingClaim": "backups", "keep": 3}}
+    found = documents(merged(EVERYTHING, values))
+    backup, erasures = (
+        job
+        for name in ("-backup", "-erasures")
+        for job in of_kind(found, "CronJob")
+        if job["metadata"]["name"].endswith(name)
+    )
+    (pod,) = (pod for pod in pods(found) if pod.name == backup["metadata"]["name"])
+    assert pod.container["args"] == ["backup", "file:///backup/here", "--keep", "3"]
+    assert {"name": "backup", "mountPath": "/backup"} in pod.container["volumeMounts"]
+    assert backup["spec"]["schedule"] == "17 2 * * *"
+    assert erasures["spec"]["schedule"] == "*/15 * * * *"
+    assert not of_kind(documents({}), "CronJob")

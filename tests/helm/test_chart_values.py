@@ -33,6 +33,8 @@ REFUSED: dict[str, tuple[Document, tuple[str, ...]]] = {
         {"head": {"resources": {"requests": {"cpu": "1", "memory": None}}}},
         ("/head/resources/requests", "memory"),
     ),
+    "half a schedule": ({"backup": {"schedule": "17 2"}}, ("/backup/schedule", "pattern")),
+    "no backup to keep": ({"backup": {"keep": 0}}, ("/backup/keep", "minimum")),
     "a digest that is none": ({"image": {"digest": "latest"}}, ("/image/digest", "pattern")),
 }
 # What takes more than one value to be wrong.
@@ -53,6 +55,15 @@ REFUSED_TOGETHER: dict[str, tuple[Document, str]] = {
     "a gateway without TLS": (
         {"gateway": {"enabled": True, "create": True, "hostnames": ["a.example"]}},
         "never offered without TLS",
+    ),
+    "backups to nowhere": ({"backup": {"enabled": True}}, "backup.enabled needs backup.url"),
+    "backups to a folder that is nowhere": (
+        {"backup": {"enabled": True, "url": "file:///backup"}},
+        "backup.existingClaim, the claim that is mounted there",
+    ),
+    "a claim that gets no backup": (
+        {"backup": {"enabled": True, "url": "s3://backups", "existingClaim": "backups"}},
+        "need each other",
     ),
     "a training without pictures": (
         {"training": {"enabled": True}},

@@ -5,8 +5,8 @@ import psycopg
 import pytest
 
 from indexing import migrations
-from indexing.errors import DatabaseUnavailable
-from indexing.migrations import migrate, pending
+from indexing.errors import DatabaseNewer, DatabaseUnavailable
+from indexing.migrations import check, migrate, pending
 
 FOLDER = Path(migrations.__file__).with_name("sql") / "migrations"
 ALL = sorted(file.stem for file in FOLDER.glob("*.sql"))
@@ -60,3 +60,13 @@ async def test_no_database_is_unavailable(tmp_path: Path) -> None:
         await migrate(nowhere)
     with pytest.raises(DatabaseUnavailable):
         await pending(nowhere)
+
+
+async def test_a_newer_database_is_refused_by_name(postgres_dsn: str) -> None:
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("insert into schema_migration (name) values ('9999_later')")
+    with pytest.raises(DatabaseNewer, match="9999_later"):
+        await check(postgres_dsn)
+    # A server may start on it, as after a rollback of its version.
+    assert await pending(postgres_dsn) == []
+    assert await migrate(postgres_dsn) == []

@@ -6,9 +6,19 @@ from server.status import INTERNAL, STATUSES, to_status
 
 # No caller sees them: they end a process or a job before, or the server deals with them.
 NEVER_ANSWERED = {
+    errors.BackupDamaged,
+    errors.BackupInvalid,
+    errors.BackupNewer,
     errors.DataDirInUse,
+    errors.DatabaseMissing,
+    errors.DatabaseNewer,
+    errors.DatabaseOutdated,
+    errors.DatabaseToolFailed,
+    errors.DatabaseUrlInvalid,
     errors.FeaturesMissing,
     errors.ModelVersionMismatch,
+    errors.StoreFailed,
+    errors.TargetNotEmpty,
     # The server makes the features anew.
     errors.FeaturesOutdated,
 }

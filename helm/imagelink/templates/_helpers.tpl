@@ -124,6 +124,12 @@ envFrom:
 {{- if and .gateway.create (not (and .gateway.className .gateway.tlsSecret)) -}}
 {{- fail "gateway.create needs gateway.className and gateway.tlsSecret: the API is never offered without TLS." -}}
 {{- end -}}
+{{- if and .backup.enabled (not .backup.url) -}}
+{{- fail "backup.enabled needs backup.url, where the backups go: s3://… or file:///backup." -}}
+{{- end -}}
+{{- if and .backup.enabled (ne (hasPrefix "file:///backup" .backup.url) (ne .backup.existingClaim "")) -}}
+{{- fail "backup.url file:///backup and backup.existingClaim, the claim that is mounted there, need each other." -}}
+{{- end -}}
 {{- if and .training.enabled (not .training.existingClaim) -}}
 {{- fail "training.enabled needs training.existingClaim, the volume with the pictures, and for the runs." -}}
 {{- end -}}

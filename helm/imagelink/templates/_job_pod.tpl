@@ -1,4 +1,5 @@
-{{/* The pod of a job, given root, component, command, args, values and gpus, and a claim or "". */}}
+{{/* The pod of a job, given root, component, command, args, values and gpus, and a claim or "",
+     which is mounted at /COMPONENT. */}}
 {{- define "imagelink.jobPod" -}}
 {{- $root := .root -}}
 metadata:
@@ -47,7 +48,7 @@ spec:
         {{- . | nindent 8 }}
         {{- end }}
         {{- if .claim }}
-        - {name: training, mountPath: /training}
+        - {name: {{ .component }}, mountPath: /{{ .component }}}
         {{- end }}
   volumes:
     - name: tmp
@@ -58,7 +59,7 @@ spec:
     {{- . | nindent 4 }}
     {{- end }}
     {{- with .claim }}
-    - name: training
+    - name: {{ $.component }}
       persistentVolumeClaim: {claimName: {{ . }}}
     {{- end }}
 {{- end -}}

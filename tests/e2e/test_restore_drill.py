@@ -1,0 +1,79 @@
+"""The restore drill: all comes back elsewhere, with the same answers and the same erasures."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from imagelink import Client
+
+from tests.e2e.harness import RunningServer, Tenant
+from tests.e2e.pictures import artworks, encoded, photo_of
+
+LINK = "https://example.com/"
+
+
+@pytest.fixture
+def restored(server: RunningServer) -> Iterator[RunningServer]:
+    """A server on data of its own, that is still to be restored."""
+    # Beside the other's: the database's user may not enter pytest's own directory.
+    made = RunningServer(server.data.with_name("restored"))
+    yield made
+    made.abandon()
+    shutil.rmtree(made.data, ignore_errors=True)
+
+
+def command(server: RunningServer, *words: object) -> str:
+    """``python -m server`` with a command, on the server's data."""
+    done = subprocess.run(
+        [sys.executable, "-m", "server", *map(str, words), f"--data-dir={server.data}"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def answers(client: Client, at_least: int | None = None) -> list[list[str]]:
+    photos = [encoded(photo_of(artworks()[number]).photo) for number in range(4)]
+    results = [client.scan(photo, min_gallery_version=at_least) for photo in photos]
+    return [[match.reference_id for match in result.matches] for result in results]
+
+
+def test_all_comes_back_but_what_was_erased(
+    server: RunningServer, restored: RunningServer, tenant: Tenant, tmp_path: Path
+) -> None:
+    for number in range(4):
+        tenant.client.register(
+            encoded(artworks()[number]), link=LINK, reference_id=f"poster-{number}"
+        )
+    tenant.client.delete_reference("poster-0", publisher=tenant.id)
+    backups = tmp_path / "backups"
+    # All while the server runs.
+    assert command(server, "migrate", "--check") == "Nothing is pending.\n"
+    made = command(server, "backup", backups)
+    assert made.endswith(" files.\n")
+    tenant.client.delete_reference("poster-1", publisher=tenant.id)
+    command(server, "erasures", backups)
+    before = answers(tenant.client, 6)
+    assert before == [[], [], ["poster-2"], ["poster-3"]]
+    references = list(tenant.client.list_references())
+    receipts = [each.name for each in server.operator.list_erasure_receipts(tenant.id)]
+    assert len(receipts) == 2
+
+    # Nothing of the other is used from here on: neither database, files, snapshots nor its key.
+    told = command(restored, "restore", made.partition(" has ")[0])
+    assert told.endswith("Erased again: 1 receipts.\n")
+    restored.start()
+
+    client = restored.client(tenant.publish_key)
+    assert answers(client) == before
+    assert list(client.list_references()) == references
+    found = [each.name for each in restored.operator.list_erasure_receipts(tenant.id)]
+    assert found == receipts
+    # The restored gallery goes on.
+    client.register(encoded(artworks()[0]), link=LINK, reference_id="poster-0")
+    assert answers(client, 6)[0] == ["poster-0"]

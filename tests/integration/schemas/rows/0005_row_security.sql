@@ -1,0 +1,2 @@
+-- It has no table of its own.
+select;
