@@ -106,7 +106,11 @@ class BackupFolder:
 
     async def is_complete(self) -> bool:
         """Whether it was finished."""
-        return self.key(SEAL) in await self.store.keys(self.name)
+        try:
+            await self.store.get(self.key(SEAL))
+        except FileNotFoundError:
+            return False
+        return True
 
     async def manifest(self) -> Manifest:
         """Read what it is. Raises BackupInvalid, BackupDamaged and BackupNewer."""
@@ -178,12 +182,18 @@ async def forget_old(store: BlobStore, keep: int) -> list[str]:
 
 
 async def read_receipts(store: BlobStore, key: str) -> dict[str, str]:
-    """Return erasure receipts as lines of JSON, by their ids; none where there is no such file."""
+    """Return erasure receipts as lines of JSON, by their ids; none where there is no such file.
+
+    Raises BackupDamaged where it has something else.
+    """
     try:
-        text = (await store.get(key)).decode()
+        text = (await store.get(key)).decode(errors="replace")
     except FileNotFoundError:
         return {}
-    return {json.loads(line)["id"]: line for line in text.splitlines()}
+    try:
+        return {json.loads(line)["id"]: line for line in text.splitlines()}
+    except (ValueError, KeyError, TypeError):
+        raise BackupDamaged(file=key, problem="It is no list of receipts.") from None
 
 
 def receipt_file(receipts: Mapping[str, str]) -> bytes:

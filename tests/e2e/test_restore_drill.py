@@ -34,6 +34,7 @@ def command(server: RunningServer, *words: object) -> str:
         timeout=90,
     )
     assert done.returncode == 0, done.stderr
+    assert "Failed" not in done.stderr
     return done.stdout
 
 
@@ -52,8 +53,7 @@ def test_all_comes_back_but_what_was_erased(
         )
     tenant.client.delete_reference("poster-0", publisher=tenant.id)
     backups = tmp_path / "backups"
-    # All while the server runs.
-    assert command(server, "migrate", "--check") == "Nothing is pending.\n"
+    # While the server runs.
     made = command(server, "backup", backups)
     assert made.endswith(" files.\n")
     tenant.client.delete_reference("poster-1", publisher=tenant.id)

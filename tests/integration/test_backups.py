@@ -375,6 +375,18 @@ def damageable(
     return folder / "backups" / name, Installation(postgres.create_database(), folder / "restored")
 
 
+def test_damaged_receipts_beside_the_backups_are_neither_ignored_nor_written_over(
+    command: Command, installation: Installation, empty: Installation, target: Path
+) -> None:
+    backup = backed_up(command, installation, target)
+    (target / "erasures.jsonl").write_text("{ cut off")
+    for on, words in ((empty, ("restore", backup)), (installation, ("erasures", target))):
+        status, _ = command(on, *words)
+        assert str(status).startswith("error: The backup is damaged at erasures.jsonl: It is no")
+    assert (target / "erasures.jsonl").read_text() == "{ cut off"
+    assert empty.files() == {}
+
+
 def test_a_backup_that_was_not_finished_is_none(
     command: Command, damageable: tuple[Path, Installation], tmp_path: Path
 ) -> None:
