@@ -183,7 +183,10 @@ def _ray_serve(
 
 
 def _ray_token(folder: Path) -> dict[str, str]:
-    """A token that Ray asks for, whose ports anybody on the network reaches to run code."""
+    """A token that Ray asks for, whose ports anybody on the network reaches to run code.
+
+    By itself Ray keeps one in the home folder, for everybody on the machine to read.
+    """
     file = folder / "token"
     file.touch(mode=0o600)
     file.write_text(secrets.token_hex(32))

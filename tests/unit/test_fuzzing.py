@@ -1,6 +1,6 @@
 """Damaged and hostile bytes where bytes come from outside: only domain errors, and no leak.
 
-``pytest tests/unit/test_fuzzing.py --fuzz-inputs 200000`` tries more than by default.
+``pytest tests/unit/test_fuzzing.py --fuzz-inputs 50000`` tries more than by default.
 """
 
 import random
