@@ -75,13 +75,15 @@ class Settings(StorageSettings):
         100_000,
         description="Images of one publisher on one shard; one with more is split in parts.",
     )
-    batch_size: PositiveInt = Field(8, description="Most scans in a micro-batch.")
+    batch_size: PositiveInt = Field(
+        2, description="Most scans in a micro-batch: few on CPUs, dozens where a GPU embeds."
+    )
     batches_at_once: PositiveInt = Field(2, description="Micro-batches a scanner works on at once.")
     max_waiting_scans: PositiveInt = Field(
         256, description="Scans that may wait in a scanner; more are refused."
     )
     longest_wait_ms: PositiveInt = Field(
-        1000, description="Longest wait of a scan; those that waited longer are refused."
+        500, description="Longest wait of a scan; those that waited longer are refused."
     )
     max_ongoing_requests: PositiveInt = Field(
         512, description="Requests of all kinds that a replica takes in at once."
