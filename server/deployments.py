@@ -1,4 +1,4 @@
-"""The Ray Serve deployments, and how they are started: the only file that knows Ray."""
+"""The Ray Serve deployments, and how they are started."""
 
 import asyncio
 import logging
@@ -14,7 +14,6 @@ import ray
 import structlog
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
-from ray.serve import metrics
 from ray.serve.config import gRPCOptions
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -31,7 +30,6 @@ from indexing.gallery_models import ModelStore
 from indexing.gallery_placement import PlacementStore
 from indexing.gallery_watch import ScanCountStore
 from indexing.placement import Generation
-from indexing.recognition import Recognition
 from indexing.replica import ShardReplica
 from indexing.search import Query, SearchResult
 from indexing.shard import ModelShards
@@ -45,6 +43,7 @@ from server.explanation import Explainer
 from server.fair_queue import QueueLimits
 from server.gate import Gate
 from server.logs import configure as configure_logs
+from server.meter import Meter
 from server.model_operator import ModelOperator
 from server.models import Models, ServingFollower
 from server.monitoring import Monitoring, ScanMonitor, Shadow, Watch
@@ -56,13 +55,9 @@ from server.scanning import PlacedGalleries, Scanning
 from server.service import Services
 from server.sessions import CameraSessions
 from server.settings import Backends, Settings
-from server.status import reason
 
 APPLICATION = "imagelink"
 WORKER = "rollout"
-# The bounds of histograms.
-SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
-BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64]
 # Of the system's processes, after which the worker of a rollout comes.
 LOWEST_PRIORITY = 19
 # Batches of features travel inline; the object store only needs room for what Ray itself puts.
@@ -304,42 +299,6 @@ class ShardApplications:
             name = _shard_application(shard)
             self._handles[shard] = await asyncio.to_thread(serve.get_app_handle, name)
         return self._handles[shard]
-
-
-class Meter:
-    """What becomes of this replica's scans, in metrics that Ray hands to Prometheus."""
-
-    def __init__(self) -> None:
-        self._scans = metrics.Counter(
-            "imagelink_scans", "Scans, by what became of them.", ("outcome",)
-        )
-        self._seconds = metrics.Histogram(
-            "imagelink_scan_seconds", "From a scan's arrival to its answer.", SECONDS
-        )
-        self._stages = metrics.Histogram(
-            "imagelink_scan_stage_seconds", "A stage of a batch of scans.", SECONDS, ("stage",)
-        )
-        self._batches = metrics.Histogram(
-            "imagelink_scan_batch_size", "Scans in a micro-batch.", BATCH_SIZES
-        )
-        self._waiting = metrics.Gauge("imagelink_scans_waiting", "Scans that wait for their turn.")
-
-    def began(self, batch_size: int, waiting: int) -> None:
-        """Takes note of a batch, and of how many scans still wait."""
-        self._batches.observe(batch_size)
-        self._waiting.set(waiting)
-
-    def answered(self, found: Recognition, seconds: float) -> None:
-        """Takes note of an answer, so long after the scan came."""
-        outcome = "MATCH" if found.no_match is None else found.no_match.name
-        self._scans.inc(tags={"outcome": outcome})
-        self._seconds.observe(seconds)
-        for stage, took in found.seconds.items():
-            self._stages.observe(took, {"stage": stage})
-
-    def failed(self, error: ImageLinkError) -> None:
-        """Takes note of a scan without an answer."""
-        self._scans.inc(tags={"outcome": reason(error)})
 
 
 def start(settings: Settings, backends: Backends, version: str, shards: Sequence[int]) -> None:
