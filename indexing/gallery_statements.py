@@ -62,6 +62,15 @@ async def confine(connection: AsyncConnection) -> None:
     await connection.commit()
 
 
+async def leave_autocommit(connection: AsyncConnection) -> None:
+    """Have a connection that goes back to its pool begin transactions again.
+
+    The pool's check of a connection turns autocommit on for a moment, and without transactions
+    nothing says whose rows are meant.
+    """
+    await connection.set_autocommit(False)
+
+
 @asynccontextmanager
 async def transaction(
     pool: AsyncConnectionPool, whose: str = NOBODY

@@ -21,4 +21,8 @@ def test_reflection_lists_and_describes_the_services(channel: grpc.Channel) -> N
         "grpc.health.v1.Health",
     } <= set(database.get_services())
     described = database.FindFileContainingSymbol("imagelink.v1.Recognition")
-    assert [method.name for method in described.service[0].method] == ["Scan", "Explain"]
+    assert [method.name for method in described.service[0].method] == [
+        "Scan",
+        "ScanStream",
+        "Explain",
+    ]
