@@ -83,7 +83,7 @@ class Settings(StorageSettings):
         256, description="Scans that may wait in a scanner; more are refused."
     )
     longest_wait_ms: PositiveInt = Field(
-        500, description="Longest wait of a scan; those that waited longer are refused."
+        2000, description="Longest wait of a scan; those that waited longer are refused."
     )
     max_ongoing_requests: PositiveInt = Field(
         512, description="Requests of all kinds that a replica takes in at once."

@@ -1,5 +1,6 @@
 """A camera's frames as a stream, through the real server."""
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -160,9 +161,11 @@ def test_a_key_that_is_revoked_ends_the_session(
 ) -> None:
     operator = server.client(server.operator_key)
     key, text = operator.create_api_key(gallery.id)
+    seen = threading.Event()
 
     def camera() -> Iterator[bytes]:
         yield pan[-1]
+        seen.wait(30)
         operator.revoke_api_key(key.name)
         for _ in range(40):
             yield pan[-1]
@@ -170,6 +173,7 @@ def test_a_key_that_is_revoked_ends_the_session(
 
     stream = server.client(text).scan_stream(camera(), timeout=30)
     assert isinstance(next(stream), Sighting)
+    seen.set()
     with refused(grpc.StatusCode.UNAUTHENTICATED, "API_KEY_INVALID"):
         list(stream)
 

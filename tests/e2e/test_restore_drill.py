@@ -1,28 +1,16 @@
-"""The restore drill: all comes back elsewhere, with the same answers and the same erasures."""
+"""The restore drill: all comes back, with the same answers and the same erasures."""
 
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from imagelink import Client
 
-from tests.e2e.harness import RunningServer, Tenant
+from tests.e2e.harness import RunningServer
 from tests.e2e.pictures import artworks, encoded, photo_of
 
 LINK = "https://example.com/"
-
-
-@pytest.fixture
-def restored(server: RunningServer) -> Iterator[RunningServer]:
-    """A server on data of its own, that is still to be restored."""
-    # Beside the other's: the database's user may not enter pytest's own directory.
-    made = RunningServer(server.data.with_name("restored"))
-    yield made
-    made.abandon()
-    shutil.rmtree(made.data, ignore_errors=True)
 
 
 def command(server: RunningServer, *words: object) -> str:
@@ -44,9 +32,8 @@ def answers(client: Client, at_least: int | None = None) -> list[list[str]]:
     return [[match.reference_id for match in result.matches] for result in results]
 
 
-def test_all_comes_back_but_what_was_erased(
-    server: RunningServer, restored: RunningServer, tenant: Tenant, tmp_path: Path
-) -> None:
+def test_all_comes_back_but_what_was_erased(own_server: RunningServer, tmp_path: Path) -> None:
+    tenant = own_server.tenant()
     for number in range(4):
         tenant.client.register(
             encoded(artworks()[number]), link=LINK, reference_id=f"poster-{number}"
@@ -54,25 +41,27 @@ def test_all_comes_back_but_what_was_erased(
     tenant.client.delete_reference("poster-0", publisher=tenant.id)
     backups = tmp_path / "backups"
     # While the server runs.
-    made = command(server, "backup", backups)
+    made = command(own_server, "backup", backups)
     assert made.endswith(" files.\n")
     tenant.client.delete_reference("poster-1", publisher=tenant.id)
-    command(server, "erasures", backups)
+    command(own_server, "erasures", backups)
     before = answers(tenant.client, 6)
     assert before == [[], [], ["poster-2"], ["poster-3"]]
     references = list(tenant.client.list_references())
-    receipts = [each.name for each in server.operator.list_erasure_receipts(tenant.id)]
+    receipts = [each.name for each in own_server.operator.list_erasure_receipts(tenant.id)]
     assert len(receipts) == 2
 
-    # Nothing of the other is used from here on: neither database, files, snapshots nor its key.
-    told = command(restored, "restore", made.partition(" has ")[0])
+    # The database, files, snapshots and the operator's key: all is lost.
+    own_server.stop()
+    shutil.rmtree(own_server.data)
+    told = command(own_server, "restore", made.partition(" has ")[0])
     assert told.endswith("Erased again: 1 receipts.\n")
-    restored.start()
+    own_server.start()
 
-    client = restored.client(tenant.publish_key)
+    client = own_server.client(tenant.publish_key)
     assert answers(client) == before
     assert list(client.list_references()) == references
-    found = [each.name for each in restored.operator.list_erasure_receipts(tenant.id)]
+    found = [each.name for each in own_server.operator.list_erasure_receipts(tenant.id)]
     assert found == receipts
     # The restored gallery goes on.
     client.register(encoded(artworks()[0]), link=LINK, reference_id="poster-0")
