@@ -68,7 +68,6 @@ async def open_pool(
         reconnect_timeout=acquire_timeout,
         check=AsyncConnectionPool.check_connection,
         configure=statements.confine,
-        reset=statements.leave_autocommit,
         open=False,
     )
     await pool.open()

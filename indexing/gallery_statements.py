@@ -62,15 +62,6 @@ async def confine(connection: AsyncConnection) -> None:
     await connection.commit()
 
 
-async def leave_autocommit(connection: AsyncConnection) -> None:
-    """Have a connection that goes back to its pool begin transactions again.
-
-    The pool's check of a connection turns autocommit on for a moment, and without transactions
-    nothing says whose rows are meant.
-    """
-    await connection.set_autocommit(False)
-
-
 @asynccontextmanager
 async def transaction(
     pool: AsyncConnectionPool, whose: str = NOBODY
@@ -81,6 +72,9 @@ async def transaction(
     """
     try:
         async with pool.connection() as connection:
+            # The pool's check of a connection turns it on for a moment; left on, nothing that follows
+            # would be in a transaction, and the next line without effect.
+            await connection.set_autocommit(False)
             if whose != NOBODY:
                 # Not a query: a transaction that is still to become read-only must have had none.
                 await connection.execute(CONFINE.format(Literal(whose)))
