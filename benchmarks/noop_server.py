@@ -6,11 +6,11 @@ from pathlib import Path
 from server import app
 from server.__main__ import main
 
-ray_environment = app.ray_environment
+ray_environment, ray_token = app.ray_environment, app.ray_token
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    given = ray_environment(folder)
+    given = ray_environment(folder) | ray_token(folder)
     os.environ.update(given)
     # It brings Ray, which reads its environment when it is imported.
     from benchmarks import noop_scanner
@@ -21,4 +21,5 @@ def _environment(folder: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     app.ray_environment = _environment
+    app.ray_token = lambda folder: {}
     main()

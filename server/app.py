@@ -169,7 +169,7 @@ def _ray_serve(
     folder = Path(tempfile.gettempdir()) / f"imagelink-{data[:8]}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
-    os.environ.update(ray_environment(folder) | _ray_token(folder))
+    os.environ.update(ray_environment(folder) | ray_token(folder))
     # Ray reads its environment when it is imported.
     from server import deployments
 
@@ -182,7 +182,7 @@ def _ray_serve(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ray_token(folder: Path) -> dict[str, str]:
+def ray_token(folder: Path) -> dict[str, str]:
     """A token that Ray asks for, whose ports anybody on the network reaches to run code.
 
     By itself Ray keeps one in the home folder, for everybody on the machine to read.
