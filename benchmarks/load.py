@@ -10,11 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import aiohttp
 import grpc
 from imagelink.v1 import recognition_pb2
 
-HTTP = "http://"
 METHOD = "/imagelink.v1.Recognition/Scan"
 DEADLINE_SECONDS = 30.0
 # One connection carries a hundred calls at once.
@@ -79,8 +77,7 @@ async def _call_all(
     target: str, callers: Sequence[Caller], seconds: float, rng: random.Random
 ) -> list[Call]:
     calls: list[Call] = []
-    scanning = _over_http(target) if target.startswith(HTTP) else _over_grpc(target)
-    async with scanning as scan:
+    async with _over_grpc(target) as scan:
         start = time.perf_counter()
 
         async def make(caller: Caller, shot: Shot, due: float) -> None:
@@ -153,22 +150,5 @@ async def _over_grpc(target: str) -> AsyncIterator[Scan]:
                 return error.code().name, frozenset()
             names = (match.reference.rpartition("/")[2] for match in answer.matches)
             return OK, frozenset(names)
-
-        yield scan
-
-
-@asynccontextmanager
-async def _over_http(url: str) -> AsyncIterator[Scan]:
-    """A POST of the photo, which answers a JSON array of ids."""
-    timeout = aiohttp.ClientTimeout(DEADLINE_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-
-        async def scan(caller: Caller, shot: Shot) -> tuple[str, frozenset[str]]:
-            try:
-                async with session.post(url, data=shot.photo) as answer:
-                    answer.raise_for_status()
-                    return OK, frozenset(await answer.json(content_type=None))
-            except (aiohttp.ClientError, TimeoutError) as error:
-                return type(error).__name__, frozenset()
 
         yield scan

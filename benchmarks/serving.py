@@ -16,7 +16,6 @@ from imagelink.v1 import recognition_pb2
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import peers as peers_apart
 from benchmarks.artwork import draw_collection
 from benchmarks.artwork.collection import KINDS, draw_strangers
 from benchmarks.echo import echo_server
@@ -27,7 +26,6 @@ from benchmarks.json_file import write_json
 from benchmarks.kill_model import percentile
 from benchmarks.load import OK, REFUSED, Call, Caller, Shot, run_load
 from benchmarks.local_server import LocalServer
-from benchmarks.peers import VERIFIED
 from benchmarks.process_costs import ProcessCosts
 from benchmarks.steps import step
 from benchmarks.threads import search_in_one_thread
@@ -79,7 +77,6 @@ class Report(TypedDict):
     in_process_per_second: float
     grpc_vs_inprocess: float
     noop_vs_echo: float
-    vs_best_peer: float | None
     half_load_p99_vs_p50: float
     overload_throughput: float
     overload_p99_ratio: float
@@ -129,20 +126,10 @@ def run(output: Path, bundle: Path, seconds: float) -> Report:
             in_process = _apart(_in_process, bundle, show, Path(folder), seconds)
         with step(console, "A server that looks at no photo, and a plain gRPC server"):
             noop_vs_echo, noop = _noop_vs_echo(bundle, show, Path(folder) / "noop", seconds)
-        peers = {}
-        if peers_apart.installed():
-            with step(console, "What one would build instead"):
-                peers = _peers(bundle, show, seconds)
-        else:
-            console.print("No peer is installed: pip install litserve mosec")
         with step(console, "The server, saturated, at half load, overloaded, flooded"):
             report = _serving(bundle, show, Path(folder) / "server", seconds, in_process)
     report["noop_vs_echo"] = noop_vs_echo
-    verified = [each.per_second for name, each in peers.items() if name.endswith(VERIFIED)]
-    report["vs_best_peer"] = (
-        report["paces"]["saturated"].per_second / max(verified) if verified else None
-    )
-    report["paces"] |= noop | peers
+    report["paces"] |= noop
     write_json(output, report | {"paces": {n: asdict(p) for n, p in report["paces"].items()}})
     _print(report)
     return report
@@ -223,11 +210,6 @@ def _noop_vs_echo(
     return noop.per_second / echo.per_second, {"plain gRPC": echo, "no recognition": noop}
 
 
-def _peers(bundle: Path, show: Show, seconds: float) -> dict[str, Pace]:
-    calls = peers_apart.measure(bundle, show.pictures, show.shots, seconds, SATURATION)
-    return {name: pace(each) for name, each in calls.items()}
-
-
 def _serving(bundle: Path, show: Show, folder: Path, seconds: float, in_process: float) -> Report:
     with _server(bundle, show, folder) as served:
         served.saturated(WARMING_SECONDS, SATURATION)
@@ -247,7 +229,6 @@ def _serving(bundle: Path, show: Show, folder: Path, seconds: float, in_process:
             in_process_per_second=in_process,
             grpc_vs_inprocess=peak / in_process,
             noop_vs_echo=0.0,
-            vs_best_peer=None,
             half_load_p99_vs_p50=half.p99_ms / half.p50_ms,
             overload_throughput=over.per_second / peak,
             overload_p99_ratio=over.p99_ms / saturated.p99_ms,
