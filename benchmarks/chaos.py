@@ -74,13 +74,11 @@ def run(output: Path, bundle: Path, victims: Sequence[Victim], times: int, seed:
 
     Raises BenchmarkError where the server does not come back, or a rollout does not end well.
     """
-    with tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder:
-        server = LocalServer(bundle, Path(folder))
-        try:
-            server.start()
-            tolls = _tolls(server, Path(folder), victims, times, random.Random(seed))
-        finally:
-            server.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder,
+        LocalServer(bundle, Path(folder)).running() as server,
+    ):
+        tolls = _tolls(server, Path(folder), victims, times, random.Random(seed))
     report = Report(tolls=tolls)
     write_json(output, report)
     console.print(_table(report))

@@ -52,13 +52,11 @@ class Report(TypedDict):
 
 def run(output: Path, bundle: Path, victims: Sequence[Victim], kills: int, seed: int) -> Report:
     """Kills each victim so many times, by turns, prints what came of it, and writes the report."""
-    with tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder:
-        server = LocalServer(bundle, Path(folder))
-        try:
-            server.start()
-            report = _killed(server, victims, kills, random.Random(seed))
-        finally:
-            server.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder,
+        LocalServer(bundle, Path(folder)).running() as server,
+    ):
+        report = _killed(server, victims, kills, random.Random(seed))
     write_json(output, report)
     console.print(_table(report))
     for problem in [*report["lost"], *report["wrong"]][:LISTED_PROBLEMS]:

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -68,6 +70,14 @@ class LocalServer:
                 raise BenchmarkError(f"The server did not start. Its log:\n{self._tail()}")
             time.sleep(0.2)
         return self
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Starts the server for the block, as ``start`` does, and stops it in any case."""
+        try:
+            yield self.start()
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """Stops the server as Ctrl-C does, and by force if that does not help."""

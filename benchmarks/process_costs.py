@@ -10,7 +10,6 @@ KINDS = {
     "GalleryShard": "shard",
     "haproxy": "HAProxy",
     "ServeController": "Serve controller",
-    "postgres": "PostgreSQL",
 }
 OTHER = "other Ray processes"
 

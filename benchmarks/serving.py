@@ -255,16 +255,12 @@ def _server(
 ) -> Iterator[Served]:
     """A server on which every publisher has the pictures, or so many of them."""
     folder.mkdir()
-    server = LocalServer(bundle, folder, module)
-    try:
-        server.start()
+    with LocalServer(bundle, folder, module).running() as server:
         with Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS) as operator:
             keys = [_publisher(server.target, operator, n) for n in range(PUBLISHERS)]
         for key in keys:
             _register(server.target, key, list(show.pictures.items())[:pictures])
         yield Served(server.target, keys, show.shots, server.pid)
-    finally:
-        server.stop()
 
 
 def _publisher(target: str, operator: Client, number: int) -> str:

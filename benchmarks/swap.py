@@ -148,12 +148,8 @@ def run(output: Path, plot: Path | None, bundle: Path, references: int, rest: fl
     with tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder:
         another = Path(folder) / "another"
         version = write_bundle(another)
-        server = LocalServer(bundle, Path(folder))
-        try:
-            server.start()
+        with LocalServer(bundle, Path(folder)).running() as server:
             report = _swapped(server, bundle, another, version, references, rest, plot)
-        finally:
-            server.stop()
     write_json(output, report)
     console.print(_table(report))
     return report
