@@ -6,6 +6,7 @@ import os
 import resource
 import time
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Any
 
 import cv2
@@ -235,7 +236,10 @@ class ShardApplications:
         """Answers queries from one replica of a shard, or says that none answers."""
         try:
             handle = await self._handle(shard)
-            found: list[SearchResult | ImageLinkError] = await handle.search.remote(queries)
+            # In a context of its own: Ray cancels what was called in a request's when its caller
+            # goes, and the others of the batch would have no answer.
+            asked = Context().run(handle.search.remote, queries)
+            found: list[SearchResult | ImageLinkError] = await asked
         except LOST as error:
             log.warning("shard does not answer", shard=shard, why=repr(error))
             return [ShardUnavailable(shard=shard)] * len(queries)

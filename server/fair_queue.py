@@ -92,16 +92,15 @@ class FairQueue(Generic[Item, Outcome]):
         return batch
 
     async def _run(self, batch: Sequence[_Waiting[Item, Outcome]]) -> None:
-        outcomes = await self._outcomes([waiting.item for waiting in batch])
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if waiting.answer.done():
-                continue  # Its caller is gone.
-            if isinstance(outcome, Exception):
-                waiting.answer.set_exception(outcome)
-            else:
-                waiting.answer.set_result(outcome)
-        self._free += 1
-        self._begin()
+        try:
+            outcomes = await self._outcomes([waiting.item for waiting in batch])
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                _answer(waiting, outcome)
+        finally:
+            for waiting in batch:
+                waiting.answer.cancel()  # Only where the work was: the others are answered.
+            self._free += 1
+            self._begin()
 
     async def _outcomes(self, items: Sequence[Item]) -> Sequence[Outcome | Exception]:
         try:
@@ -125,6 +124,15 @@ class FairQueue(Generic[Item, Outcome]):
             self._turns[publisher].remove(waiting)
             if not self._turns[publisher]:
                 del self._turns[publisher]
+
+
+def _answer(waiting: _Waiting[Item, Outcome], outcome: Outcome | Exception) -> None:
+    if waiting.answer.done():
+        return  # Its caller is gone.
+    if isinstance(outcome, Exception):
+        waiting.answer.set_exception(outcome)
+    else:
+        waiting.answer.set_result(outcome)
 
 
 def _refuse(waiting: _Waiting[Item, Outcome]) -> None:

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from imagelink import Client, ResourceExhausted, ScanResult
+from imagelink import Client, DeadlineExceeded, ResourceExhausted, ScanResult
 
 from tests.e2e.harness import RunningServer, Tenant
 from tests.e2e.pictures import artworks, encoded, photo_of
@@ -15,6 +15,14 @@ def scan(client: Client, photo: bytes) -> ScanResult | ResourceExhausted:
         return client.scan(photo)
     except ResourceExhausted as error:
         return error
+
+
+def gives_up(client: Client, photo: bytes) -> bool:
+    try:
+        client.scan(photo)
+    except DeadlineExceeded:
+        return True
+    return False
 
 
 def with_poster(tenant: Tenant) -> Tenant:
@@ -42,3 +50,19 @@ def test_a_flood_is_refused_in_part_and_leaves_other_publishers_alone(
     for each in (*answered, *quiet):
         assert isinstance(each, ScanResult)
         assert [match.reference_id for match in each.matches] == ["one"]
+
+
+def test_callers_that_give_up_leave_the_others_their_answers(server: RunningServer) -> None:
+    tenant = with_poster(server.tenant())
+    photo = encoded(photo_of(artworks()[0]).photo)
+    hurried = [
+        Client(server.target, key=tenant.scan_key, timeout=0.02 * number) for number in range(1, 21)
+    ]
+    with ThreadPoolExecutor(len(hurried) + 2) as pool:
+        impatient = [pool.submit(gives_up, client, photo) for client in hurried * 3]
+        patient = [pool.submit(tenant.client.scan, photo) for _ in range(6)]
+        assert sum(each.result() for each in impatient) > 0
+        for each in patient:
+            assert [match.reference_id for match in each.result().matches] == ["one"]
+    for client in hurried:
+        client.close()

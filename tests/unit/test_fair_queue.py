@@ -156,3 +156,16 @@ async def test_a_caller_that_goes_during_the_work_leaves_the_queue_whole(worker:
     await settled()
     worker.may.set()
     assert await queue.ask("a", "a2") == "A2"
+
+
+async def test_work_that_is_cancelled_leaves_the_queue_whole(worker: Worker) -> None:
+    async def work(items: Sequence[str]) -> list[str | ImageLinkError]:
+        if "cancelled" in items[0]:
+            raise asyncio.CancelledError
+        return await worker.work(items)
+
+    queue = FairQueue(work, limits())
+    worker.may.set()
+    with pytest.raises(asyncio.CancelledError):
+        await queue.ask("a", "a cancelled")
+    assert await queue.ask("a", "a2") == "A2"
