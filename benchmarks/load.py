@@ -10,9 +10,11 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
 import grpc
 from imagelink.v1 import recognition_pb2
 
+HTTP = "http://"
 METHOD = "/imagelink.v1.Recognition/Scan"
 DEADLINE_SECONDS = 30.0
 # One connection carries a hundred calls at once.
@@ -31,7 +33,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Someone who scans photos in turns, under an API key.
+    """Someone who scans photos in turns, under an API key; a peer's key is the publisher's id.
 
     With ``rate`` at so many a second on average, whatever becomes of them (an open loop, as users
     are); with ``in_flight`` each as soon as one before is answered, so many at once.
@@ -63,7 +65,10 @@ Make = Callable[[Caller, Shot, float], Coroutine[None, None, None]]
 
 
 def run_load(target: str, callers: Sequence[Caller], seconds: float, seed: int = 0) -> list[Call]:
-    """Puts load on a server for so long, and waits for the last answers."""
+    """Puts load on a server for so long, and waits for the last answers.
+
+    ``target`` is ImageLink's, over gRPC, or the URL of a peer.
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context) as executor:
         return executor.submit(_run, target, callers, seconds, seed).result()
@@ -77,7 +82,8 @@ async def _call_all(
     target: str, callers: Sequence[Caller], seconds: float, rng: random.Random
 ) -> list[Call]:
     calls: list[Call] = []
-    async with _over_grpc(target) as scan:
+    over = _over_http if target.startswith(HTTP) else _over_grpc
+    async with over(target) as scan:
         start = time.perf_counter()
 
         async def make(caller: Caller, shot: Shot, due: float) -> None:
@@ -150,5 +156,27 @@ async def _over_grpc(target: str) -> AsyncIterator[Scan]:
                 return error.code().name, frozenset()
             names = (match.reference.rpartition("/")[2] for match in answer.matches)
             return OK, frozenset(names)
+
+        yield scan
+
+
+def request_body(caller: Caller, shot: Shot) -> bytes:
+    """What a peer is sent: whose scan it is in a first line, and the photo."""
+    return caller.key.encode() + b"\n" + shot.photo
+
+
+@asynccontextmanager
+async def _over_http(url: str) -> AsyncIterator[Scan]:
+    """A POST, which is answered by a JSON array of ids."""
+    timeout = aiohttp.ClientTimeout(DEADLINE_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+
+        async def scan(caller: Caller, shot: Shot) -> tuple[str, frozenset[str]]:
+            try:
+                async with session.post(url, data=request_body(caller, shot)) as answer:
+                    answer.raise_for_status()
+                    return OK, frozenset(await answer.json())
+            except (aiohttp.ClientError, TimeoutError) as error:
+                return type(error).__name__, frozenset()
 
         yield scan

@@ -16,6 +16,7 @@ from imagelink.v1 import recognition_pb2
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import peers as peer_servers
 from benchmarks.artwork import draw_collection
 from benchmarks.artwork.collection import KINDS, draw_strangers
 from benchmarks.echo import echo_server
@@ -23,9 +24,10 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.galleries import Gallery, LocalGallery
 from benchmarks.index_server import encoded
 from benchmarks.json_file import write_json
-from benchmarks.kill_model import percentile
-from benchmarks.load import OK, REFUSED, Call, Caller, Shot, run_load
+from benchmarks.load import Call, Caller, Shot, run_load
 from benchmarks.local_server import LocalServer
+from benchmarks.pace import Pace, pace
+from benchmarks.peers import PeerFigures, fastest
 from benchmarks.process_costs import ProcessCosts
 from benchmarks.steps import step
 from benchmarks.threads import search_in_one_thread
@@ -58,31 +60,25 @@ SCANS_PER_SECOND = 30
 console = Console(highlight=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """What became of calls: those a second that were answered, the quantiles of these, in ms, and
-    the shares of all that were refused, failed, and answered wrongly."""
-
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    refused: float
-    failed: float
-    wrong: float
-
-
 class Report(TypedDict):
-    """What the benchmark writes; ``paces`` are those of each part of it by name."""
+    """What the benchmark writes; ``paces`` are those of each part of it by name.
+
+    The ratios to peers are of scans a second; they and ``peers`` are None where no peer is installed.
+    """
 
     in_process_per_second: float
     grpc_vs_inprocess: float
     noop_vs_echo: float
+    vs_best_peer: float | None
+    vs_best_unverified_peer: float | None
     half_load_p99_vs_p50: float
     overload_throughput: float
     overload_p99_ratio: float
     flood_p99_ratio: float
     cpu_ms_per_scan: dict[str, float]
     memory_mb: dict[str, float]
+    right_share: float
+    peers: list[PeerFigures] | None
     paces: dict[str, Pace]
 
 
@@ -126,31 +122,19 @@ def run(output: Path, bundle: Path, seconds: float) -> Report:
             in_process = _apart(_in_process, bundle, show, Path(folder), seconds)
         with step(console, "A server that looks at no photo, and a plain gRPC server"):
             noop_vs_echo, noop = _noop_vs_echo(bundle, show, Path(folder) / "noop", seconds)
+        peers = _peers(bundle, show, seconds)
         with step(console, "The server, saturated, at half load, overloaded, flooded"):
             report = _serving(bundle, show, Path(folder) / "server", seconds, in_process)
     report["noop_vs_echo"] = noop_vs_echo
+    if peers:
+        peak = report["paces"]["saturated"].per_second
+        report["vs_best_peer"] = peak / fastest(peers, verifies=True)
+        report["vs_best_unverified_peer"] = peak / fastest(peers, verifies=False)
+        report["peers"] = peers
     report["paces"] |= noop
     write_json(output, report | {"paces": {n: asdict(p) for n, p in report["paces"].items()}})
     _print(report)
     return report
-
-
-def pace(calls: Sequence[Call]) -> Pace:
-    """Sums calls up. Raises BenchmarkError where none was answered."""
-    answered = [call for call in calls if call.status == OK]
-    if not answered:
-        raise BenchmarkError(f"No call was answered: {sorted({call.status for call in calls})}")
-    refused = sum(call.status == REFUSED for call in calls)
-    end = max(call.begun + call.seconds for call in answered)
-    times = [1000 * call.seconds for call in answered]
-    return Pace(
-        per_second=len(answered) / end,
-        p50_ms=percentile(times, 0.5),
-        p99_ms=percentile(times, 0.99),
-        refused=refused / len(calls),
-        failed=(len(calls) - len(answered) - refused) / len(calls),
-        wrong=sum(not call.right for call in answered) / len(answered),
-    )
 
 
 def _show() -> Show:
@@ -210,6 +194,17 @@ def _noop_vs_echo(
     return noop.per_second / echo.per_second, {"plain gRPC": echo, "no recognition": noop}
 
 
+def _peers(bundle: Path, show: Show, seconds: float) -> list[PeerFigures] | None:
+    if not peer_servers.installed():
+        console.print(peer_servers.MISSING)
+        return None
+    with step(console, "What a user would build instead"):
+        publishers = [f"publisher-{number}" for number in range(PUBLISHERS)]
+        return peer_servers.measure(
+            bundle, show.pictures, publishers, show.shots, seconds, SATURATION
+        )
+
+
 def _serving(bundle: Path, show: Show, folder: Path, seconds: float, in_process: float) -> Report:
     with _server(bundle, show, folder) as served:
         served.saturated(WARMING_SECONDS, SATURATION)
@@ -229,12 +224,16 @@ def _serving(bundle: Path, show: Show, folder: Path, seconds: float, in_process:
             in_process_per_second=in_process,
             grpc_vs_inprocess=peak / in_process,
             noop_vs_echo=0.0,
+            vs_best_peer=None,
+            vs_best_unverified_peer=None,
             half_load_p99_vs_p50=half.p99_ms / half.p50_ms,
             overload_throughput=over.per_second / peak,
             overload_p99_ratio=over.p99_ms / saturated.p99_ms,
             flood_p99_ratio=during.p99_ms / before.p99_ms,
             cpu_ms_per_scan={name: each / scans for name, each in spent.items()},
             memory_mb=costs.memory(),
+            right_share=1 - saturated.wrong,
+            peers=None,
             paces={
                 "saturated": saturated,
                 "half load": half,
@@ -291,3 +290,20 @@ def _print(report: Report) -> None:
     for name, memory in report["memory_mb"].items():
         costs.add_row(name, f"{report['cpu_ms_per_scan'].get(name, 0):.2f}", f"{memory:.0f}")
     console.print(ratios, paces, costs)
+    if report["peers"]:
+        console.print(_peer_table(report["peers"]))
+
+
+def _peer_table(peers: Sequence[PeerFigures]) -> Table:
+    table = Table("peer", "a second", "p50 ms", "p99 ms", "right", "failed", "CPU ms a scan")
+    for peer in peers:
+        table.add_row(
+            peer["name"],
+            f"{peer['scans_per_second']:.1f}",
+            f"{peer['p50_ms']:.0f}",
+            f"{peer['p99_ms']:.0f}",
+            f"{peer['right_share']:.1%}",
+            f"{peer['failed_share']:.1%}",
+            f"{peer['cpu_ms_per_scan']:.2f}",
+        )
+    return table

@@ -4,7 +4,7 @@ from imagelink.v1 import recognition_pb2
 from benchmarks.echo import echo_server
 from benchmarks.errors import BenchmarkError
 from benchmarks.load import OK, REFUSED, Call, Caller, Shot, run_load
-from benchmarks.serving import pace
+from benchmarks.pace import pace
 
 
 def call(seconds: float = 0.1, status: str = OK, right: bool = True, begun: float = 0.0) -> Call:
