@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mosec
 
+import indexing.network  # noqa: F401  (PyTorch takes seconds to import: here it does once for all.)
 from benchmarks.peer_pipeline import BUNDLE, DSN, NEAREST, VERIFIED, PeerPipeline
 
 BATCH = 8
@@ -51,6 +52,7 @@ def main() -> None:
             num=len(os.sched_getaffinity(0)),
             max_batch_size=BATCH,
             max_wait_time=BATCH_MILLISECONDS,
+            start_method="fork",
             route=route,
         )
     server.run()
