@@ -342,9 +342,9 @@ def serving(
     small: Annotated[bool, typer.Option("--small", help="In two minutes.")] = False,
     bundle: Bundle = DEFAULT_BUNDLE,
 ) -> None:
-    """Compare scans over gRPC with the library alone; overload and flood the server."""
+    """Compare scans over gRPC with the library alone and with peers; overload and flood the server."""
     with _explained():
-        serving_path.run(output, bundle, 8.0 if small else seconds)
+        serving_path.run(output, bundle, 5.0 if small else seconds)
 
 
 @contextmanager

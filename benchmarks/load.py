@@ -10,7 +10,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import aiohttp
 import grpc
 from imagelink.v1 import recognition_pb2
 
@@ -168,6 +167,9 @@ def request_body(caller: Caller, shot: Shot) -> bytes:
 @asynccontextmanager
 async def _over_http(url: str) -> AsyncIterator[Scan]:
     """A POST, which is answered by a JSON array of ids."""
+    # Only peers need it, and each load is a process that would import it.
+    import aiohttp
+
     timeout = aiohttp.ClientTimeout(DEADLINE_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout) as session:
 

@@ -26,7 +26,7 @@ MISSING = (
     "'python -m pip install --group peers' (pip 25.1 or later)."
 )
 NAMES = {NEAREST: "mosec and pgvector", VERIFIED: "mosec and pgvector, verified"}
-WARMING_SECONDS = 3.0
+WARMING_SECONDS = 1.0
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 LOG_LINES = 20
