@@ -54,9 +54,15 @@ def installed() -> bool:
     return find_spec("mosec") is not None
 
 
-def fastest(peers: Sequence[PeerFigures], *, verifies: bool) -> float:
-    """The scans a second of the fastest peer that verifies, or of those that do not."""
-    return max(peer["scans_per_second"] for peer in peers if peer["verifies"] == verifies)
+def ratio(
+    scans_per_second: float, peers: Sequence[PeerFigures] | None, *, verifies: bool
+) -> float | None:
+    """How many times the pace of the fastest peer that verifies, or that does not, this is.
+
+    None where there is no such peer.
+    """
+    paces = [peer["scans_per_second"] for peer in peers or () if peer["verifies"] == verifies]
+    return scans_per_second / max(paces) if paces else None
 
 
 def measure(

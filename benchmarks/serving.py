@@ -27,7 +27,7 @@ from benchmarks.json_file import write_json
 from benchmarks.load import Call, Caller, Shot, run_load
 from benchmarks.local_server import LocalServer
 from benchmarks.pace import Pace, pace
-from benchmarks.peers import PeerFigures, fastest
+from benchmarks.peers import PeerFigures, ratio
 from benchmarks.process_costs import ProcessCosts
 from benchmarks.steps import step
 from benchmarks.threads import search_in_one_thread
@@ -126,11 +126,10 @@ def run(output: Path, bundle: Path, seconds: float) -> Report:
         with step(console, "The server, saturated, at half load, overloaded, flooded"):
             report = _serving(bundle, show, Path(folder) / "server", seconds, in_process)
     report["noop_vs_echo"] = noop_vs_echo
-    if peers:
-        peak = report["paces"]["saturated"].per_second
-        report["vs_best_peer"] = peak / fastest(peers, verifies=True)
-        report["vs_best_unverified_peer"] = peak / fastest(peers, verifies=False)
-        report["peers"] = peers
+    peak = report["paces"]["saturated"].per_second
+    report["vs_best_peer"] = ratio(peak, peers, verifies=True)
+    report["vs_best_unverified_peer"] = ratio(peak, peers, verifies=False)
+    report["peers"] = peers
     report["paces"] |= noop
     write_json(output, report | {"paces": {n: asdict(p) for n, p in report["paces"].items()}})
     _print(report)

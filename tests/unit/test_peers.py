@@ -12,7 +12,7 @@ import pytest
 from benchmarks import peers, serving
 from benchmarks.load import OK, Caller, Shot, run_load
 from benchmarks.peer_verification import keypoints, stands_in
-from benchmarks.peers import PeerFigures, fastest
+from benchmarks.peers import PeerFigures, ratio
 from benchmarks.serving import Show
 from indexing.image import Pixels
 from tests.e2e.pictures import patchwork
@@ -81,10 +81,15 @@ def test_what_has_no_keypoints_is_verified_in_nothing() -> None:
     assert not stands_in(keypoints(plain), keypoints(picture))
 
 
-def test_the_fastest_is_of_those_that_do_the_same_work() -> None:
+def test_a_pace_is_held_against_the_fastest_peer_that_does_the_same_work() -> None:
     measured = [figures(90.0, verifies=False), figures(20.0, True), figures(30.0, True)]
-    assert fastest(measured, verifies=True) == 30.0
-    assert fastest(measured, verifies=False) == 90.0
+    assert ratio(45.0, measured, verifies=True) == 1.5
+    assert ratio(45.0, measured, verifies=False) == 0.5
+
+
+def test_there_is_no_ratio_without_peers() -> None:
+    assert ratio(45.0, None, verifies=True) is None
+    assert ratio(45.0, [figures(90.0, verifies=False)], verifies=True) is None
 
 
 def test_load_over_http_tells_right_from_wrong_and_failed(answering: str) -> None:
