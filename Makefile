@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
 PROJECTS := -e clients/python -e .
+SIDE_BY_SIDE := tests/unit tests/integration tests/helm --ignore tests/helm/test_served_config.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -53,8 +54,10 @@ loadtest: install  ## Two minutes of load on a server of its own, with threshold
 	$(BIN)/python -m loadtests run $(OPTIONS)
 
 test: lint  ## Run every check and every test
-	@echo "==> Tests"
-	@$(BIN)/python -m pytest
+	@echo "==> Tests, in a process for each core"
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SIDE_BY_SIDE)
+	@echo "==> Tests of whole servers, one after another"
+	@$(BIN)/python -m pytest tests/e2e tests/helm/test_served_config.py
 
 helm-test: install  ## Render the Helm chart, check it, and serve by its configuration
 	@$(BIN)/python -m pytest tests/helm

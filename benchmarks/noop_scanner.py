@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from ray import serve
-
 from indexing.decision import NoMatch
 from indexing.recognition import Photo, Recognition
 from indexing.reference import Publisher
@@ -43,4 +41,6 @@ async def _unchanged(scans: Sequence[Scan]) -> Sequence[Scan]:
 
 def install() -> None:
     """Has the server that this process will start serve by it."""
-    deployments.Scanner = serve.deployment(NoopScanner)  # type: ignore[misc]
+    deployments.Scanner = deployments.Scanner.options(  # type: ignore[misc, attr-defined]
+        func_or_class=NoopScanner
+    )

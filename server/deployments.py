@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.config import gRPCOptions
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, LoggingConfig
 
 from indexing.blobs import BlobStore
 from indexing.bundle_store import BundleStore
@@ -67,6 +67,8 @@ OBJECT_STORE_BYTES = 256 * 1024 * 1024
 # How many shards may be added while the server of one machine runs, and how long one may start.
 MORE_SHARDS = 8
 START_SECONDS = 120.0
+# Scans are logged by their ids; a line of Ray's own for each call besides costs a tenth of its work.
+LOGGING = LoggingConfig(enable_access_log=False)
 # What a call raises whose replica is gone, or takes no more calls.
 LOST = (RayServeException, RayActorError)
 SERVICERS = [
@@ -100,7 +102,7 @@ def _open_as_many_files_as_allowed() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-@serve.deployment(health_check_period_s=5)
+@serve.deployment(health_check_period_s=5, logging_config=LOGGING)
 class GalleryShard:
     """One replica of a gallery shard."""
 
@@ -139,7 +141,7 @@ class GalleryShard:
             self._following.result()
 
 
-@serve.deployment(health_check_period_s=5)
+@serve.deployment(health_check_period_s=5, logging_config=LOGGING)
 class Scanner(Services):
     """The ingress: one replica of the API, with the models in it."""
 
@@ -189,7 +191,7 @@ class Scanner(Services):
                 task.result()
 
 
-@serve.deployment(health_check_period_s=5)
+@serve.deployment(health_check_period_s=5, logging_config=LOGGING)
 class RolloutWorker:
     """The process that drives a rollout, behind all others in priority."""
 
