@@ -69,6 +69,7 @@ class Server(
         self.target = ""
         self.requests: list[Any] = []
         self.keys: set[str] = set()
+        self.peers: set[str] = set()
         self.calls: Counter[str] = Counter()
         self.unavailable: Counter[str] = Counter()
         self.overloaded = 0
@@ -81,6 +82,7 @@ class Server(
         self.calls[method] += 1
         key = dict(context.invocation_metadata()).get("authorization", "")
         self.keys.add(key)
+        self.peers.add(context.peer())
         if key != f"Bearer {KEY}":
             refuse(
                 context, CODES.UNAUTHENTICATED, "The API key is unknown.", info("API_KEY_INVALID")
@@ -252,6 +254,15 @@ def test_scan_sends_the_key_and_answers_typed_values(server: Server, client: Cli
     assert result.best.evidence.similarity == 0.5
     assert result.no_match_reason is None
     assert result.timings == {"decode": 0.0025}
+
+
+async def test_each_client_has_a_connection_of_its_own(server: Server) -> None:
+    with Client(server.target, key=KEY) as one, Client(server.target, key=KEY) as other:
+        for client in (one, other, one):
+            client.scan(b"photo")
+    async with AsyncClient(server.target, key=KEY) as third:
+        await third.scan(b"photo")
+    assert len(server.peers) == 3
 
 
 def test_a_scan_that_finds_nothing_is_false_and_says_why(client: Client) -> None:

@@ -35,6 +35,9 @@ def channel_options() -> list[tuple[str, Any]]:
     return [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # A connection for each client: HAProxy takes a hundred calls at once of one, and where a
+        # stream among them is read slowly, the others wait behind it.
+        ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 1),
         # A call can be retried only while its request is kept; by default, only 256 KiB are.
         ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
