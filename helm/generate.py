@@ -19,7 +19,7 @@ SCHEMA, README = CHART / "values.schema.json", CHART / "README.md"
 NOT_IN_VALUES = {"database_url", "operator_key", "data_dir", "snapshot_dir", "bundle_dir"}
 BLOB_URL = "^(s3|gs|az|file)://.+"
 BEGIN, END = "<!-- values -->\n", "<!-- end -->\n"
-KEPT = ("type", "minimum", "exclusiveMinimum", "description")
+KEPT = ("type", "minimum", "exclusiveMinimum", "maximum", "pattern", "description")
 
 
 def settings_schema() -> dict[str, Any]:

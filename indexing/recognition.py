@@ -69,6 +69,11 @@ class Recognition:
     keypoints: Mapping[Channel, int]
     seconds: dict[str, float]
 
+    @property
+    def outcome(self) -> str:
+        """``MATCH``, or the name of why there is none."""
+        return "MATCH" if self.no_match is None else self.no_match.name
+
 
 class Recogniser:
     """Recognises photos under one model version."""

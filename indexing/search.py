@@ -32,7 +32,8 @@ class Query:
 
     ``photo`` is its place in the batch, ``levels`` its grey levels (``appearance.photo_levels``);
     ``model_version`` is that of all features; the gallery must be at least at
-    ``min_gallery_version``. Of a publisher in parts only ``part`` is searched.
+    ``min_gallery_version``. Of a publisher in parts only ``part`` is searched. ``trace`` names the
+    span that the search belongs to (a W3C ``traceparent``), if there is one.
     """
 
     photo: int
@@ -44,6 +45,7 @@ class Query:
     embedding: Embeddings | None = None
     min_gallery_version: int = 0
     part: Part = WHOLE
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

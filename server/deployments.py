@@ -13,6 +13,7 @@ import cv2
 import faiss
 import ray
 import structlog
+from opentelemetry.trace import SpanKind
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.config import gRPCOptions
@@ -35,6 +36,7 @@ from indexing.replica import ShardReplica
 from indexing.search import Query, SearchResult
 from indexing.shard import ModelShards
 from indexing.snapshot import SnapshotStore
+from server import tracing
 from server.archives import Archivist
 from server.assessment import Assessor
 from server.auth import Authenticator
@@ -108,6 +110,7 @@ class GalleryShard:
 
     async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
         configure_logs()
+        tracing.begin(settings, "shard", serve.get_replica_context().replica_tag)
         _one_thread_per_request()
         _open_as_many_files_as_allowed()
         shards = ModelShards(_bundles(backends).load)
@@ -125,7 +128,9 @@ class GalleryShard:
 
     async def search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
         """Answers the queries of a batch."""
-        return await self._replica.search(queries)
+        asking = [tracing.elsewhere(query.trace) for query in queries]
+        with tracing.stage("shard.search", asking, SpanKind.SERVER):
+            return await self._replica.search(queries)
 
     async def warm(self, galleries: Sequence[Generation]) -> None:
         """Loads galleries, or parts of some, before scans ask for them."""
@@ -155,6 +160,7 @@ class Scanner(Services):
         versions, images, counts = ModelStore(pool), BackfillStore(pool), ScanCountStore(pool)
         serving, bundles = ServingFollower(versions, version), _bundles(backends)
         name = serve.get_replica_context().replica_tag
+        tracing.begin(settings, "scanner", name)
         models = Models(bundles.load, serving, versions, name, settings.batch_size)
         await models.begin()
         placements, shards = PlacementStore(pool), ShardApplications(settings, backends, version)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -49,6 +50,8 @@ class FairQueue(Generic[Item, Outcome]):
     ) -> None:
         self._work = work
         self._limits = limits
+        # Not that of whoever happens to have a batch begun, in whose trace and log it would be.
+        self._context = copy_context()
         self._free = limits.workers
         self._turns: OrderedDict[str, deque[_Waiting[Item, Outcome]]] = OrderedDict()
         self._running: set[asyncio.Task[None]] = set()
@@ -74,7 +77,7 @@ class FairQueue(Generic[Item, Outcome]):
     def _begin(self) -> None:
         while self._free and (batch := self._next_batch()):
             self._free -= 1
-            task = asyncio.create_task(self._run(batch))
+            task = asyncio.create_task(self._run(batch), context=self._context.copy())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 

@@ -36,8 +36,7 @@ class Meter:
 
     def answered(self, found: Recognition, seconds: float) -> None:
         """Takes note of an answer, so long after the scan came."""
-        outcome = "MATCH" if found.no_match is None else found.no_match.name
-        self._scans.inc(tags={"outcome": outcome})
+        self._scans.inc(tags={"outcome": found.outcome})
         self._seconds.observe(seconds)
         for stage, took in found.seconds.items():
             self._stages.observe(took, {"stage": stage})

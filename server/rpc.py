@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from indexing.errors import ImageLinkError
 from indexing.reference import Role
+from server import tracing
 from server.auth import Authenticator, Caller
 from server.status import StatusContext, fail
 
@@ -55,8 +56,9 @@ def rpc(
         async def call(self: Authenticated, request: Request, grpc_context: GrpcContext) -> Answer:
             try:
                 metadata = grpc_context.invocation_metadata()
-                caller = await self.authenticator.authenticate(metadata, roles)
-                return await method(self, request, caller)
+                with tracing.call(method.__name__, metadata):
+                    caller = await self.authenticator.authenticate(metadata, roles)
+                    return await method(self, request, caller)
             except ImageLinkError as error:
                 fail(grpc_context, error)
             except Exception as error:

@@ -2,20 +2,27 @@
 
 import asyncio
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Protocol
 
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
+from structlog.contextvars import bound_contextvars
+
 from indexing.errors import ImageLinkError, ModelUnavailable
 from indexing.image import decode
+from indexing.keypoints import Channel
 from indexing.placement import Placement
 from indexing.recognition import WORKING_SIDE, Photo, Recogniser, Recognition
 from indexing.reference import Publisher
 from indexing.search import Query, SearchResult
+from server import tracing
 from server.fair_queue import FairQueue, QueueLimits
 from server.models import Models
+from server.rpc import logged_fault
 
 ShardSearch = Callable[[Sequence[Query]], Awaitable[list[SearchResult | ImageLinkError]]]
 Outcome = Recognition | ImageLinkError
@@ -25,6 +32,7 @@ Outcome = Recognition | ImageLinkError
 class Scan:
     """A recognised photo: as it was looked at, and its (width, height) in pixels as it came."""
 
+    id: str
     recognition: Recognition
     photo: Photo
     size: tuple[int, int]
@@ -36,12 +44,15 @@ class Asked:
 
     recogniser: Recogniser
     photo: Photo
+    span: Span = INVALID_SPAN
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A photo as it came, and when, by the performance counter."""
+    """A photo as it came, and when, by the performance counter; ``id`` and ``span`` are its scan's."""
 
+    id: str
+    span: Span
     publisher: Publisher
     image: bytes
     min_gallery_version: int
@@ -89,13 +100,22 @@ class Scanning:
 
     async def scan(self, publisher: Publisher, image: bytes, min_gallery_version: int) -> Scan:
         """Recognises one photo in the publisher's gallery. Raises ImageLinkError."""
-        request = _Request(publisher, image, min_gallery_version, time.perf_counter())
-        try:
-            scan = await self._answer(request)
-        except ImageLinkError as error:
-            self._meter.failed(error)
-            raise
-        seconds = time.perf_counter() - request.begun
+        begun, scan_id = time.perf_counter(), uuid.uuid4().hex
+        with bound_contextvars(scan=scan_id):
+            try:
+                with tracing.scan(publisher.id, scan_id) as span:
+                    scan = await self._answer(
+                        _Request(scan_id, span, publisher, image, min_gallery_version, begun)
+                    )
+                    tracing.answered(span, scan.recognition)
+            except ImageLinkError as error:
+                self._meter.failed(error)
+                raise
+            except Exception as error:
+                fault = logged_fault("Scan", error)
+                self._meter.failed(fault)
+                raise fault from error
+        seconds = time.perf_counter() - begun
         self._meter.answered(scan.recognition, seconds)
         self._note(scan.photo, scan.recognition, seconds)
         return scan
@@ -109,14 +129,22 @@ class Scanning:
             return await self._queue.ask(request.publisher.id, request)
 
     async def _scan_together(self, requests: Sequence[_Request]) -> list[Scan | ImageLinkError]:
+        with bound_contextvars(scans=[request.id for request in requests]):
+            return await self._recognise_batch(requests)
+
+    async def _recognise_batch(self, requests: Sequence[_Request]) -> list[Scan | ImageLinkError]:
         start = time.perf_counter()
         self._meter.began(len(requests), self._queue.waiting)
+        for request in requests:
+            tracing.begun(request.span, len(requests), start - request.begun)
         tried = await asyncio.gather(*map(self._tried, requests))
         decoding = time.perf_counter() - start
         decoded = [each for each in tried if isinstance(each, _Decoded)]
         found = iter(await recognise_together([each.asked for each in decoded], self._search))
         return [
-            _scan(each, next(found), {"queue": start - request.begun, "decode": decoding})
+            _scan(
+                request.id, each, next(found), {"queue": start - request.begun, "decode": decoding}
+            )
             if isinstance(each, _Decoded)
             else each
             for request, each in zip(requests, tried, strict=True)
@@ -129,19 +157,22 @@ class Scanning:
             return error
 
     async def _decoded(self, request: _Request) -> _Decoded:
-        pixels, size = await asyncio.to_thread(decode, request.image, WORKING_SIDE)
+        with tracing.stage("decode", [request.span]):
+            pixels, size = await asyncio.to_thread(decode, request.image, WORKING_SIDE)
         publisher = request.publisher
         model = await self._models.serving(publisher.id)
         budget, version = publisher.false_accept_budget, request.min_gallery_version
         photo = Photo(publisher.id, pixels, budget, version)
-        return _Decoded(Asked(model.recogniser, photo), size)
+        return _Decoded(Asked(model.recogniser, photo, request.span), size)
 
 
-def _scan(decoded: _Decoded, found: Outcome, before: Mapping[str, float]) -> Scan | ImageLinkError:
+def _scan(
+    scan_id: str, decoded: _Decoded, found: Outcome, before: Mapping[str, float]
+) -> Scan | ImageLinkError:
     if isinstance(found, ImageLinkError):
         return found
     recognition = replace(found, seconds={**before, **found.seconds})
-    return Scan(recognition, decoded.asked.photo, decoded.size)
+    return Scan(scan_id, recognition, decoded.asked.photo, decoded.size)
 
 
 class PlacedGalleries:
@@ -219,12 +250,18 @@ class ShardedRecogniser:
         self._recogniser = recogniser
         self._search = search
 
-    async def recognise(self, photos: Sequence[Photo]) -> list[Outcome]:
-        """Answers each photo, or says why its publisher's gallery cannot."""
+    async def recognise(
+        self, photos: Sequence[Photo], spans: Sequence[Span] | None = None
+    ) -> list[Outcome]:
+        """Answers each photo, or says why its publisher's gallery cannot.
+
+        The stages are traced below ``spans``, one for each photo.
+        """
         failures: dict[int, ImageLinkError] = {}
+        traced = _TracedSearch(self._search, spans or [INVALID_SPAN] * len(photos))
 
         async def search(queries: Sequence[Query]) -> list[SearchResult]:
-            found = await self._search(queries)
+            found = await traced.search(queries)
             for query, result in zip(queries, found, strict=True):
                 if isinstance(result, ImageLinkError):
                     failures[query.photo] = result
@@ -234,6 +271,33 @@ class ShardedRecogniser:
         return [failures.get(number, answer) for number, answer in enumerate(answers)]
 
 
+class _TracedSearch:
+    """The searches of a batch with their spans, and those of the features that each waited for."""
+
+    def __init__(self, search: ShardSearch, spans: Sequence[Span]) -> None:
+        self._search = search
+        self._spans = spans
+        self._since = time.time_ns()
+
+    async def search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
+        """Answers each query, or says why its publisher's gallery cannot."""
+        asking = [self._spans[query.photo] for query in queries]
+        fine = "fine_" if queries[0].channel is Channel.SIFT else ""
+        tracing.passed(f"{fine}features", asking, self._since)
+        with tracing.stage(f"{fine}search", asking, SpanKind.CLIENT) as spans:
+            found = await self._search(list(map(_traced, queries, spans)))
+            for span, result in zip(spans, found, strict=True):
+                if isinstance(result, ImageLinkError):
+                    tracing.failed(span, result)
+        self._since = time.time_ns()
+        return found
+
+
+def _traced(query: Query, span: Span) -> Query:
+    name = tracing.named(span)
+    return replace(query, trace=name) if name else query
+
+
 async def recognise_together(asked: Sequence[Asked], search: ShardSearch) -> list[Outcome]:
     """Recognises a batch of photos, those of each model version together."""
     together: defaultdict[Recogniser, list[int]] = defaultdict(list)
@@ -241,7 +305,9 @@ async def recognise_together(asked: Sequence[Asked], search: ShardSearch) -> lis
         together[each.recogniser].append(number)
     answers = await asyncio.gather(
         *(
-            ShardedRecogniser(recogniser, search).recognise([asked[n].photo for n in numbers])
+            ShardedRecogniser(recogniser, search).recognise(
+                [asked[n].photo for n in numbers], [asked[n].span for n in numbers]
+            )
             for recogniser, numbers in together.items()
         )
     )

@@ -1,7 +1,5 @@
 """The gRPC servicers: each method checks its request, asks the domain and converts the answer."""
 
-import uuid
-
 import structlog
 from grpc_health.v1 import health_pb2
 from imagelink.v1 import publisher_pb2, recognition_pb2
@@ -78,14 +76,13 @@ class Services(
     ) -> recognition_pb2.ScanResponse:
         """Recognises a photo."""
         publisher = publisher_of(caller)
-        scan_id = uuid.uuid4().hex
         version = convert.checked_gallery_version(
             "min_gallery_version", request.min_gallery_version
         )
         scan = await self._scanning.scan(publisher, request.image, version)
-        answer = convert.scan_message(publisher.id, scan.recognition, scan.size, scan_id)
+        answer = convert.scan_message(publisher.id, scan.recognition, scan.size, scan.id)
         matches = len(answer.matches)
-        log.info("scan", scan=scan_id, publisher=publisher.id, key=caller.key_id, matches=matches)
+        log.info("scan", scan=scan.id, publisher=publisher.id, key=caller.key_id, matches=matches)
         return answer
 
     @rpc(PUBLISH)

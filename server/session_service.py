@@ -102,5 +102,5 @@ def _sighting_message(publisher: str, seen: Seen) -> recognition_pb2.Sighting:
         evidence_frame_count=seen.sighting.frames,
         model_version=found.model_version,
         gallery_version=found.gallery_version,
-        scan_id=seen.scan_id,
+        scan_id=seen.scan.id,
     )

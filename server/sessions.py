@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -40,7 +39,6 @@ class Seen:
     dropped: int
     sighting: Sighting
     scan: Scan
-    scan_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,6 @@ class _Camera:
     async def _look(
         self, number: int, dropped: int, image: bytes, seconds: float
     ) -> list[Seen | Failed]:
-        scan_id = uuid.uuid4().hex
         try:
             scan = await self._scanning.scan(self._publisher, image, self._plan.min_gallery_version)
             model = await self._models.get(scan.recognition.model_version)
@@ -133,8 +130,8 @@ class _Camera:
         calibration = model.bundle.calibration
         sightings = self._session.see(scan.recognition.candidates, calibration, seconds)
         for sighting in sightings:
-            log.info("sighting", scan=scan_id, publisher=self._publisher.id, frames=sighting.frames)
-        return [Seen(number, dropped, sighting, scan, scan_id) for sighting in sightings]
+            log.info("sighting", scan=scan.id, publisher=self._publisher.id, frames=sighting.frames)
+        return [Seen(number, dropped, sighting, scan) for sighting in sightings]
 
 
 class _Arriving:

@@ -102,6 +102,17 @@ class Settings(StorageSettings):
         None, description="Where processes keep model bundles; DATA_DIR/bundles by default."
     )
     database_connections: int = Field(8, ge=4, description="Database connections per replica.")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern="^https?://.+",
+        description="OTLP/gRPC endpoint that takes traces, such as http://localhost:4317; none are made by default.",
+    )
+    trace_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of calls that are traced, of those whose caller does not say whether to.",
+    )
 
 
 def given(kind: type[Given], arguments: list[str] | None = None) -> Given:

@@ -100,11 +100,15 @@ def reason(error: errors.ImageLinkError) -> str:
     return STATUSES.get(type(error), INTERNAL)[1]
 
 
+def code(error: errors.ImageLinkError) -> grpc.StatusCode:
+    """The gRPC status of a domain error."""
+    return STATUSES.get(type(error), INTERNAL)[0]
+
+
 def fail(context: StatusContext, error: errors.ImageLinkError) -> None:
     """Makes a domain error the outcome of a call."""
     status = to_status(error)
-    code, _ = STATUSES.get(type(error), INTERNAL)
-    context.set_code(code)
+    context.set_code(code(error))
     context.set_details(status.message)
     context.set_trailing_metadata([(DETAILS_KEY, status.SerializeToString())])
 

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from indexing.errors import ImageLinkError
 from indexing.reference import Role
+from server import tracing
 from server.auth import Caller
 from server.rpc import Authenticated, GrpcContext, logged_fault, take_name
 from server.status import fail
@@ -45,12 +46,13 @@ def stream_rpc(
             metadata = grpc_context.invocation_metadata()
             authenticate = partial(self.authenticator.authenticate, metadata, roles)
             try:
-                caller = await authenticate()
-                if isinstance(asked, AsyncIterator):
-                    asked = cast(Asked, _checked(asked, authenticate))
-                async with aclosing(method(self, asked, caller)) as answers:
-                    async for answer in answers:
-                        yield answer
+                with tracing.call(method.__name__, metadata):
+                    caller = await authenticate()
+                    if isinstance(asked, AsyncIterator):
+                        asked = cast(Asked, _checked(asked, authenticate))
+                    async with aclosing(method(self, asked, caller)) as answers:
+                        async for answer in answers:
+                            yield answer
             except ImageLinkError as error:
                 fail(grpc_context, error)
             except Exception as error:

@@ -9,14 +9,30 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.e2e.collector import Collector, collecting
 from tests.e2e.harness import OPTIONS, RunningServer, Tenant
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[RunningServer]:
-    """A server for the whole session: make a publisher of your own on it, never stop it."""
+def collector() -> Iterator[Collector]:
+    """What the session's server sends traces to."""
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(collector: Collector) -> Iterator[RunningServer]:
+    """A server for the whole session: make a publisher of your own on it, never stop it.
+
+    It traces the calls whose caller asks for it, and no others.
+    """
+    traces = {
+        "IMAGELINK_OTLP_ENDPOINT": collector.endpoint,
+        "IMAGELINK_TRACE_RATIO": "0",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
     with _data_dir() as data:
-        running = RunningServer(data)
+        running = RunningServer(data, environment=traces)
         running.start()
         yield running
         running.stop()

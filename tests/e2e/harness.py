@@ -50,6 +50,7 @@ class RunningServer:
     data: Path
     grpc_port: int = field(default_factory=lambda: free_port())
     http_port: int = field(default_factory=lambda: free_port())
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     clients: list[Client] = field(default_factory=list)
     started: list[psutil.Process] = field(default_factory=list)
@@ -88,7 +89,7 @@ class RunningServer:
         with (self.data / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "server"],
-                env=os.environ | settings,
+                env=os.environ | settings | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

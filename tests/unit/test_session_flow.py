@@ -39,7 +39,7 @@ class Scanning:
             raise ZeroDivisionError
         candidates = () if image == b"nothing" else (candidate(image.decode(), 20.0),)
         recognition = Recognition("v1", (), None, min_gallery_version, candidates, (), {}, {})
-        return Scan(recognition, np.zeros((2, 2, 3), np.uint8), (2, 2))
+        return Scan("scan", recognition, np.zeros((2, 2, 3), np.uint8), (2, 2))
 
 
 class Models:

@@ -66,7 +66,7 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
             timeout: Seconds that a call may take, retries included.
         """
         self._target = target
-        self._metadata = call_metadata(key)
+        self._key = call_metadata(key)
         self._credentials = channel_credentials(tls, credentials)
         self._timeout = timeout
         self._channel: grpc.aio.Channel | None = None

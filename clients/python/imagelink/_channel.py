@@ -1,13 +1,16 @@
 """How a client connects: channel options, retries and credentials."""
 
 import json
+import sys
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
 from imagelink import _calls, _erasure_calls, _model_calls, _session_calls, _shard_calls
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 MAX_MESSAGE_BYTES = 9 * 1024 * 1024
 """An image of 8 MiB, and room for what goes with it."""
@@ -94,8 +97,31 @@ def channel_credentials(
     return credentials or (grpc.ssl_channel_credentials() if tls else None)
 
 
-def call_metadata(key: str) -> tuple[tuple[str, str], ...]:
+def call_metadata(key: str) -> Metadata:
     """The metadata that carries the API key."""
     if not key or not key.isascii() or not key.isprintable():
         raise ValueError("The API key is empty or has characters which no key has.")
     return (("authorization", f"Bearer {key}"),)
+
+
+class Keyed:
+    """A client, as far as what goes with each call."""
+
+    _key: Metadata
+
+    @property
+    def _metadata(self) -> Metadata:
+        """The API key, and the trace that the caller is in."""
+        return self._key + _trace_context()
+
+
+def _trace_context() -> Metadata:
+    """The W3C headers of the current span of OpenTelemetry, which need not be installed."""
+    # Who never imported it has no span.
+    if "opentelemetry.trace" not in sys.modules:
+        return ()
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    headers: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(headers)
+    return tuple(headers.items())

@@ -67,7 +67,7 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
             credentials: TLS with these credentials instead, as ``tls_credentials`` makes them.
             timeout: Seconds that a call may take, retries included.
         """
-        self._metadata = call_metadata(key)
+        self._key = call_metadata(key)
         self._timeout = timeout
         secure = channel_credentials(tls, credentials)
         options = channel_options()

@@ -17,16 +17,16 @@ import grpc
 from imagelink import _model_calls as calls
 from imagelink._bundles import upload_bundle
 from imagelink._calls import Call
+from imagelink._channel import Keyed
 from imagelink.models import Model, Rollout, RolloutPreview
 
 T = TypeVar("T")
 
 
-class ModelClient:
+class ModelClient(Keyed):
     """The methods that wait for the answer."""
 
     _channel: grpc.Channel
-    _metadata: tuple[tuple[str, str], ...]
 
     def register_model(self, folder: str | PathLike[str], *, timeout: float | None = None) -> Model:
         """Registers a model version; one that is registered already is answered as it is.
@@ -127,10 +127,8 @@ class ModelClient:
         raise NotImplementedError
 
 
-class AsyncModelClient:
+class AsyncModelClient(Keyed):
     """The methods that are awaited."""
-
-    _metadata: tuple[tuple[str, str], ...]
 
     async def register_model(
         self, folder: str | PathLike[str], *, timeout: float | None = None

@@ -10,6 +10,7 @@ import grpc
 from imagelink import _calls
 from imagelink import _session_calls as calls
 from imagelink._calls import Call, ImageSource
+from imagelink._channel import Keyed
 from imagelink.errors import InvalidArgument, from_rpc_error, lost_its_status
 from imagelink.sessions import SessionEvent
 from imagelink.v1.recognition_pb2 import ScanStreamRequest, ScanStreamResponse
@@ -17,11 +18,10 @@ from imagelink.v1.recognition_pb2 import ScanStreamRequest, ScanStreamResponse
 T = TypeVar("T")
 
 
-class SessionClient:
+class SessionClient(Keyed):
     """The method that waits for answers."""
 
     _channel: grpc.Channel
-    _metadata: tuple[tuple[str, str], ...]
 
     def scan_stream(
         self,
@@ -74,10 +74,8 @@ class SessionClient:
             raise feed.problem
 
 
-class AsyncSessionClient:
+class AsyncSessionClient(Keyed):
     """The method that is awaited."""
-
-    _metadata: tuple[tuple[str, str], ...]
 
     async def scan_stream(
         self,
