@@ -104,7 +104,7 @@ class Settings(StorageSettings):
     database_connections: int = Field(8, ge=4, description="Database connections per replica.")
     otlp_endpoint: str | None = Field(
         None,
-        pattern="^https?://.+",
+        pattern="^https?://[^/]+:[0-9]+$",
         description="OTLP/gRPC endpoint that takes traces, such as http://localhost:4317; none are made by default.",
     )
     trace_ratio: float = Field(

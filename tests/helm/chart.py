@@ -16,6 +16,7 @@ SIZES = ("default", "small", "gpu", "large")
 RELEASE, NAMESPACE = "imagelink", "recognition"
 EVERYTHING: Document = {
     "image": {"pullSecrets": ["registry"]},
+    "settings": {"otlp_endpoint": "http://collector.monitoring:4317", "trace_ratio": 0.1},
     "blobs": {"existingSecret": "imagelink-blobs"},
     "redis": {"address": "redis:6379", "existingSecret": "imagelink-redis"},
     "gateway": {

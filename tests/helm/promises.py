@@ -255,6 +255,14 @@ def only_the_api_is_open(found: list[Document]) -> None:
     assert ports == [serve_config(found)["grpc_options"]["port"]]
 
 
+def traces_may_leave(found: list[Document]) -> None:
+    """Scanners and shards know who takes traces, and the policy lets them there."""
+    (policy,) = of_kind(found, "NetworkPolicy")
+    out = [port["port"] for rule in policy["spec"]["egress"] for port in rule.get("ports", [])]
+    (endpoint,) = {a["args"].get("otlp_endpoint") for a in serve_config(found)["applications"]}
+    assert endpoint is None or int(endpoint.rpartition(":")[2]) in out
+
+
 Promise = Callable[[list[Document]], None]
 PROMISES: tuple[Promise, ...] = (
     ray_is_probed,
@@ -277,6 +285,7 @@ PROMISES: tuple[Promise, ...] = (
     backups_come_with_their_erasures,
     service_accounts_exist,
     only_the_api_is_open,
+    traces_may_leave,
 )
 
 

@@ -99,6 +99,12 @@ MUTATIONS = {
         "true",
         promises.backups_come_with_their_erasures,
     ),
+    "a policy that holds traces back": (
+        "templates/networkpolicy.yaml",
+        r"\$\.Values\.settings\.otlp_endpoint",
+        '""',
+        promises.traces_may_leave,
+    ),
     "scanners that take the CPUs of shards": (
         "templates/rayservice.yaml",
         r'num-cpus: "0"',
