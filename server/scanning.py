@@ -100,13 +100,13 @@ class Scanning:
 
     async def scan(self, publisher: Publisher, image: bytes, min_gallery_version: int) -> Scan:
         """Recognises one photo in the publisher's gallery. Raises ImageLinkError."""
-        begun, scan_id = time.perf_counter(), uuid.uuid4().hex
+        scan_id = uuid.uuid4().hex
         with bound_contextvars(scan=scan_id):
             try:
                 with tracing.scan(publisher.id, scan_id) as span:
-                    scan = await self._answer(
-                        _Request(scan_id, span, publisher, image, min_gallery_version, begun)
-                    )
+                    begun = time.perf_counter()
+                    request = _Request(scan_id, span, publisher, image, min_gallery_version, begun)
+                    scan = await self._answer(request)
                     tracing.answered(span, scan.recognition)
             except ImageLinkError as error:
                 self._meter.failed(error)

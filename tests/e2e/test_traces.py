@@ -99,4 +99,5 @@ def _logged(server: RunningServer, scan_id: str, caller: Span) -> None:
     """The line of a scan has its id and that of its trace."""
     logs = "".join(file.read_text(errors="replace") for file in server.log_files)
     (line,) = (line for line in logs.splitlines() if scan_id in line)
-    assert format_trace_id(caller.get_span_context().trace_id) in line
+    assert f"scan={scan_id}" in line
+    assert f"trace={format_trace_id(caller.get_span_context().trace_id)}" in line
