@@ -5,6 +5,7 @@ as the batch took. Spans have ids, counts and the names of outcomes: never an im
 text of an error, which could quote one.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -166,6 +167,10 @@ def _ended(spans: Sequence[Span]) -> Iterator[None]:
     """Ends spans after the block, which they say of if it fails."""
     try:
         yield
+    except asyncio.CancelledError:
+        for span in spans:
+            span.set_attribute(OUTCOME, "CANCELLED")
+        raise
     except Exception as error:
         for span in spans:
             failed(span, error)

@@ -152,6 +152,13 @@ def test_an_error_is_told_by_its_name_alone(
     assert "SECRET" not in found.to_json()
 
 
+def test_a_scan_whose_caller_is_gone_says_so(spans: Spans) -> None:
+    spans.begin(1.0)
+    with pytest.raises(asyncio.CancelledError), tracing.scan("acme", "an-id"):
+        raise asyncio.CancelledError
+    assert attributes(spans.ended()["scan"])["imagelink.outcome"] == "CANCELLED"
+
+
 async def test_a_batch_is_in_the_context_of_none_of_its_scans() -> None:
     async def work(items: Sequence[str]) -> list[dict[str, object]]:
         return [dict(structlog.contextvars.get_contextvars()) for _ in items]
