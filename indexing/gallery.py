@@ -36,7 +36,7 @@ from indexing.gallery_statements import (
 )
 from indexing.group_commit import GroupCommit
 from indexing.queries import QUERIES
-from indexing.reference import ApiKey, Publisher, Reference, Role
+from indexing.reference import DEFAULT_SCAN_WEIGHT, ApiKey, Publisher, Reference, Role
 
 # A peer that vanished without a word is noticed within a minute, not in hours.
 _CONNECTION_OPTIONS = {
@@ -84,7 +84,11 @@ class GalleryStore:
     # Publishers
 
     async def create_publisher(
-        self, publisher: str, display_name: str, false_accept_budget: float
+        self,
+        publisher: str,
+        display_name: str,
+        false_accept_budget: float,
+        scan_weight: int = DEFAULT_SCAN_WEIGHT,
     ) -> Publisher:
         """Create a publisher with an empty gallery. Raises PublisherAlreadyExists."""
         async with self._transaction() as connection:
@@ -95,6 +99,7 @@ class GalleryStore:
                     id=publisher,
                     display_name=display_name,
                     false_accept_budget=false_accept_budget,
+                    scan_weight=scan_weight,
                 )
             except UniqueViolation as error:
                 raise errors.PublisherAlreadyExists(publisher=publisher) from error
@@ -120,6 +125,7 @@ class GalleryStore:
         display_name: str | None = None,
         suspended: bool | None = None,
         false_accept_budget: float | None = None,
+        scan_weight: int | None = None,
     ) -> Publisher:
         """Change what is not None; the gallery version stays. Raises PublisherNotFound."""
         row = await self._one(
@@ -128,6 +134,7 @@ class GalleryStore:
             display_name=display_name,
             suspended=suspended,
             false_accept_budget=false_accept_budget,
+            scan_weight=scan_weight,
         )
         return to_publisher(row, publisher)
 

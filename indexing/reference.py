@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 DEFAULT_FALSE_ACCEPT_BUDGET = 0.001
+DEFAULT_SCAN_WEIGHT = 1
 
 
 class Role(StrEnum):
@@ -18,7 +19,11 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """A tenant. ``false_accept_budget`` is a share from 0 to 1, ``gallery_version`` counts writes."""
+    """A tenant.
+
+    ``false_accept_budget`` is a share from 0 to 1, ``gallery_version`` counts writes, and
+    ``scan_weight`` scans at a time are its turn where scans wait.
+    """
 
     id: str
     display_name: str
@@ -26,6 +31,7 @@ class Publisher:
     false_accept_budget: float
     gallery_version: int
     create_time: datetime
+    scan_weight: int = DEFAULT_SCAN_WEIGHT
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ MAX_LINK, MAX_NAME = 2048, 256
 MAX_ENTRIES, MAX_KEY, MAX_VALUE = 64, 64, 1024
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 MAX_EXPLANATIONS = 5
+MAX_SCAN_WEIGHT = 100
 
 
 def publisher_name(publisher: str) -> str:
@@ -99,6 +100,13 @@ def checked_budget(field: str, budget: float) -> float:
     if not 1e-6 <= budget <= 0.1:
         raise FieldInvalid(field=field, problem="give a share from 0.000001 to 0.1.")
     return budget
+
+
+def checked_scan_weight(field: str, weight: int) -> int:
+    """A scan weight as given. Raises FieldInvalid."""
+    if not 1 <= weight <= MAX_SCAN_WEIGHT:
+        raise FieldInvalid(field=field, problem=f"give a number from 1 to {MAX_SCAN_WEIGHT}.")
+    return weight
 
 
 def checked_request_id(field: str, request_id: str) -> str:
@@ -202,6 +210,7 @@ def publisher_message(entity: reference.Publisher) -> publisher_pb2.Publisher:
         false_accept_budget=entity.false_accept_budget,
         gallery_version=entity.gallery_version,
         create_time=timestamp(entity.create_time),
+        scan_weight=entity.scan_weight,
     )
 
 

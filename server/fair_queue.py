@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from indexing.errors import ImageLinkError, Overloaded
@@ -31,14 +31,24 @@ class _Waiting(Generic[Item, Outcome]):
     answer: asyncio.Future[Outcome]
 
 
+@dataclass(slots=True)
+class _Turn(Generic[Item, Outcome]):
+    """What waits of one publisher, and how many items its turn has taken so far."""
+
+    weight: int
+    waiting: deque[_Waiting[Item, Outcome]] = field(default_factory=deque)
+    taken: int = 0
+
+
 class FairQueue(Generic[Item, Outcome]):
     """Has work done in batches, each of which takes from the publishers in turns.
 
     Nothing waits for company: a worker that is free takes what there is, so batches grow with the
     load. However much one publisher asks for, another's next item comes within one turn of all
-    (fair queueing: Nagle, RFC 970, 1985). Items that have waited too long are refused when their
-    turn comes; where too many wait, the last of the publisher with the most is (longest queue
-    drop: Suter et al., 1998). Items whose caller is gone are never begun.
+    (fair queueing: Nagle, RFC 970, 1985), in which each has as many as it weighs (weighted round
+    robin: Katevenis et al., 1991). Items that have waited too long are refused when their
+    turn comes; where too many wait, the last of the publisher with the most for its weight is
+    (longest queue drop: Suter et al., 1998). Items whose caller is gone are never begun.
 
     ``work`` gets a batch and returns for each item its outcome or its error.
     """
@@ -53,19 +63,24 @@ class FairQueue(Generic[Item, Outcome]):
         # Not that of whoever happens to have a batch begun, in whose trace and log it would be.
         self._context = copy_context()
         self._free = limits.workers
-        self._turns: OrderedDict[str, deque[_Waiting[Item, Outcome]]] = OrderedDict()
+        self._turns: OrderedDict[str, _Turn[Item, Outcome]] = OrderedDict()
         self._running: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
         """How many items wait."""
-        return sum(map(len, self._turns.values()))
+        return sum(len(turn.waiting) for turn in self._turns.values())
 
-    async def ask(self, publisher: str, item: Item) -> Outcome:
-        """The outcome of an item. Raises its error, or Overloaded."""
+    async def ask(self, publisher: str, item: Item, weight: int = 1) -> Outcome:
+        """The outcome of an item of a publisher that weighs so much now.
+
+        Raises its error, or Overloaded.
+        """
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(item, time.monotonic(), answer)
-        self._turns.setdefault(publisher, deque()).append(waiting)
+        turn = self._turns.setdefault(publisher, _Turn(weight))
+        turn.weight = weight
+        turn.waiting.append(waiting)
         self._begin()
         if self.waiting > self._limits.capacity:
             self._refuse_one()
@@ -85,13 +100,17 @@ class FairQueue(Generic[Item, Outcome]):
         batch: list[_Waiting[Item, Outcome]] = []
         oldest = time.monotonic() - self._limits.longest_wait
         while self._turns and len(batch) < self._limits.batch_size:
-            publisher, queue = self._turns.popitem(last=False)
-            while queue and queue[0].since < oldest:
-                _refuse(queue.popleft())
-            if queue:
-                batch.append(queue.popleft())
-            if queue:
-                self._turns[publisher] = queue
+            publisher, turn = next(iter(self._turns.items()))
+            while turn.waiting and turn.waiting[0].since < oldest:
+                _refuse(turn.waiting.popleft())
+            if turn.waiting:
+                batch.append(turn.waiting.popleft())
+                turn.taken += 1
+            if not turn.waiting:
+                del self._turns[publisher]
+            elif turn.taken >= turn.weight:
+                turn.taken = 0
+                self._turns.move_to_end(publisher)
         return batch
 
     async def _run(self, batch: Sequence[_Waiting[Item, Outcome]]) -> None:
@@ -115,17 +134,19 @@ class FairQueue(Generic[Item, Outcome]):
         return [outcome for item in items for outcome in await self._outcomes([item])]
 
     def _refuse_one(self) -> None:
-        publisher = max(self._turns, key=lambda name: len(self._turns[name]))
-        _refuse(self._turns[publisher].pop())
-        if not self._turns[publisher]:
+        publisher, turn = max(
+            self._turns.items(), key=lambda each: len(each[1].waiting) / each[1].weight
+        )
+        _refuse(turn.waiting.pop())
+        if not turn.waiting:
             del self._turns[publisher]
 
     def _leave(self, publisher: str, waiting: _Waiting[Item, Outcome]) -> None:
         """Forgets an item that nobody waits for any more, if it was not begun."""
-        queue = self._turns.get(publisher, ())
-        if waiting in queue:
-            self._turns[publisher].remove(waiting)
-            if not self._turns[publisher]:
+        turn = self._turns.get(publisher)
+        if turn is not None and waiting in turn.waiting:
+            turn.waiting.remove(waiting)
+            if not turn.waiting:
                 del self._turns[publisher]
 
 

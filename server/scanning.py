@@ -122,11 +122,15 @@ class Scanning:
 
     async def _answer(self, request: _Request) -> Scan:
         try:
-            return await self._queue.ask(request.publisher.id, request)
+            return await self._in_turn(request)
         except ModelUnavailable:
             # The version may have gone out of service since this process last heard of it.
             await self._models.refresh()
-            return await self._queue.ask(request.publisher.id, request)
+            return await self._in_turn(request)
+
+    async def _in_turn(self, request: _Request) -> Scan:
+        publisher = request.publisher
+        return await self._queue.ask(publisher.id, request, publisher.scan_weight)
 
     async def _scan_together(self, requests: Sequence[_Request]) -> list[Scan | ImageLinkError]:
         with bound_contextvars(scans=[request.id for request in requests]):

@@ -6,7 +6,7 @@ from imagelink.v1 import publisher_pb2, recognition_pb2
 
 from indexing.errors import FieldInvalid
 from indexing.gallery import GalleryStore
-from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET, Role
+from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET, DEFAULT_SCAN_WEIGHT, Role
 from server import conversions as convert
 from server.archive_service import ArchiveService
 from server.archives import Archivist
@@ -30,7 +30,7 @@ from server.sessions import CameraSessions
 from server.shard_service import ShardService
 
 KEY_ROLES = {publisher_pb2.ROLE_SCAN: Role.SCAN, publisher_pb2.ROLE_PUBLISH: Role.PUBLISH}
-PUBLISHER_FIELDS = frozenset({"display_name", "suspended", "false_accept_budget"})
+PUBLISHER_FIELDS = frozenset({"display_name", "suspended", "false_accept_budget", "scan_weight"})
 
 log = structlog.get_logger()
 
@@ -114,6 +114,9 @@ class Services(
                 "publisher.false_accept_budget",
                 given.false_accept_budget or DEFAULT_FALSE_ACCEPT_BUDGET,
             ),
+            convert.checked_scan_weight(
+                "publisher.scan_weight", given.scan_weight or DEFAULT_SCAN_WEIGHT
+            ),
         )
         return convert.publisher_message(created)
 
@@ -157,6 +160,9 @@ class Services(
                 "publisher.false_accept_budget", given.false_accept_budget
             )
             if "false_accept_budget" in mask
+            else None,
+            scan_weight=convert.checked_scan_weight("publisher.scan_weight", given.scan_weight)
+            if "scan_weight" in mask
             else None,
         )
         self.authenticator.keys.forget(publisher)

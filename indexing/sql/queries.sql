@@ -4,9 +4,9 @@
 -- name: create_publisher
 -- Its versions go on from those of a deleted publisher of the same name: an index that still
 -- has that one's gallery is behind every version of this one.
-insert into publisher (id, display_name, false_accept_budget, gallery_version)
+insert into publisher (id, display_name, false_accept_budget, scan_weight, gallery_version)
 values (
-    %(id)s, %(display_name)s, %(false_accept_budget)s,
+    %(id)s, %(display_name)s, %(false_accept_budget)s, %(scan_weight)s,
     coalesce(
         (
             select max(gallery_version)
@@ -16,15 +16,15 @@ values (
         0
     )
 )
-returning id, display_name, suspended, false_accept_budget, gallery_version, create_time
+returning id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight
 
 -- name: get_publisher
-select id, display_name, suspended, false_accept_budget, gallery_version, create_time
+select id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight
 from publisher
 where id = %(id)s
 
 -- name: list_publishers
-select id, display_name, suspended, false_accept_budget, gallery_version, create_time
+select id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight
 from publisher
 where id > %(after_id)s
 order by id
@@ -35,9 +35,10 @@ limit %(limit)s
 update publisher
 set display_name = coalesce(%(display_name)s, display_name),
     suspended = coalesce(%(suspended)s, suspended),
-    false_accept_budget = coalesce(%(false_accept_budget)s, false_accept_budget)
+    false_accept_budget = coalesce(%(false_accept_budget)s, false_accept_budget),
+    scan_weight = coalesce(%(scan_weight)s, scan_weight)
 where id = %(id)s
-returning id, display_name, suspended, false_accept_budget, gallery_version, create_time
+returning id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight
 
 -- name: lock_publisher
 -- Puts the gallery's writers in a queue. "No key", so that the foreign keys of the rows
@@ -86,7 +87,8 @@ returning id, publisher_id, role, display_name, create_time, revoke_time, expire
 select
     k.id, k.publisher_id, k.role, k.display_name, k.create_time, k.revoke_time, k.expire_time,
     k.secret_sha256,
-    p.id, p.display_name, p.suspended, p.false_accept_budget, p.gallery_version, p.create_time
+    p.id, p.display_name, p.suspended, p.false_accept_budget, p.gallery_version, p.create_time,
+    p.scan_weight
 from api_key k
 left join publisher p on p.id = k.publisher_id
 where k.id = %(id)s

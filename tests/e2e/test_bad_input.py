@@ -483,6 +483,9 @@ def test_malformed_publisher(server: RunningServer, tenant: Tenant) -> None:
     for budget in (-1.0, 0.5, float("nan"), float("inf")):
         with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.false_accept_budget"):
             operator.update_publisher(tenant.id, false_accept_budget=budget)
+    for weight in (-1, 0, 101):
+        with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.scan_weight"):
+            operator.update_publisher(tenant.id, scan_weight=weight)
     for name in ("n" * 257, "n\0"):
         with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.display_name"):
             operator.update_publisher(tenant.id, display_name=name)

@@ -15,12 +15,16 @@ class TestPublishers:
     async def test_life_of_a_publisher(self, store: GalleryStore) -> None:
         created = await store.create_publisher("acme", "Acme", 0.001)
         assert (created.suspended, created.gallery_version) == (False, 0)
+        assert created.scan_weight == 1
         assert await store.get_publisher("acme") == created
 
         updated = await store.update_publisher("acme", suspended=True, false_accept_budget=0.01)
         assert updated == replace(created, suspended=True, false_accept_budget=0.01)
         assert (await store.update_publisher("acme", suspended=False)).suspended is False
         assert (await store.update_publisher("acme", display_name="")).display_name == ""
+        weighed = await store.update_publisher("acme", scan_weight=7)
+        assert weighed.scan_weight == 7
+        assert await store.list_publishers(None, 9) == [weighed]
 
         assert (await store.delete_publisher("acme")).references == 0
         with pytest.raises(errors.PublisherNotFound):

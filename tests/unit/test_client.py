@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pickle
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -604,3 +605,9 @@ def test_publishers_are_listed_suspended_and_resumed(server: Server) -> None:
     assert server.last().publisher.suspended
     assert "active" in run(server, "publisher", "resume", "acme").stdout
     assert not server.last().publisher.suspended
+
+
+def test_a_publisher_is_weighed(server: Server) -> None:
+    told = run(server, "publisher", "update", "acme", "--scan-weight=3").stdout
+    assert re.search(r"scan weight +3\n", told)
+    assert list(server.last().update_mask.paths) == ["scan_weight"]

@@ -30,9 +30,9 @@ def limits(**other: float) -> QueueLimits:
     return QueueLimits(**usual | other)  # type: ignore[arg-type]
 
 
-def ask(queue: "FairQueue[str, str]", *items: str) -> "list[asyncio.Task[str]]":
+def ask(queue: "FairQueue[str, str]", *items: str, weight: int = 1) -> "list[asyncio.Task[str]]":
     """Asks for items, whose first letter is their publisher."""
-    return [asyncio.create_task(queue.ask(item[0], item)) for item in items]
+    return [asyncio.create_task(queue.ask(item[0], item, weight)) for item in items]
 
 
 async def settled() -> None:
@@ -79,6 +79,41 @@ async def test_publishers_take_turns_however_much_one_asks_for(worker: Worker) -
     worker.may.set()
     await asyncio.gather(*flood, *others)
     assert worker.batches[:4] == [["f0"], ["f1", "a1"], ["b1", "f2"], ["a2", "f3"]]
+
+
+async def test_a_turn_takes_as_many_as_the_publisher_weighs(worker: Worker) -> None:
+    queue = FairQueue(worker.work, limits(batch_size=1))
+    asked = ask(queue, "first")
+    await settled()
+    asked += ask(queue, "a1", "a2", "a3", "a4") + ask(queue, "h1", "h2", "h3", "h4", weight=3)
+    await settled()
+    worker.may.set()
+    await asyncio.gather(*asked)
+    order = [item for batch in worker.batches for item in batch]
+    assert order == ["first", "a1", "h1", "h2", "h3", "a2", "h4", "a3", "a4"]
+
+
+async def test_a_weight_holds_from_the_next_item_on(worker: Worker) -> None:
+    queue = FairQueue(worker.work, limits(batch_size=1))
+    asked = ask(queue, "first")
+    await settled()
+    asked += ask(queue, "h1", "h2", weight=2) + ask(queue, "a1", "a2") + ask(queue, "h3", weight=1)
+    await settled()
+    worker.may.set()
+    await asyncio.gather(*asked)
+    assert [batch[0] for batch in worker.batches] == ["first", "h1", "a1", "h2", "a2", "h3"]
+
+
+async def test_where_too_many_wait_a_weight_counts_too(worker: Worker) -> None:
+    queue = FairQueue(worker.work, limits(capacity=5))
+    asked = ask(queue, "first")
+    await settled()
+    asked += ask(queue, "h1", "h2", "h3", weight=2) + ask(queue, "a1", "a2", "a3")
+    await settled()
+    worker.may.set()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(answers.pop(6), Overloaded)
+    assert answers == ["FIRST", "H1", "H2", "H3", "A1", "A2"]
 
 
 async def test_one_who_comes_back_at_once_waits_for_the_others(worker: Worker) -> None:

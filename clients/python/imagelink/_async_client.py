@@ -242,10 +242,11 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
         *,
         display_name: str = "",
         false_accept_budget: float | None = None,
+        scan_weight: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Creates a publisher; needs an operator's key, as all that follow do."""
-        call = calls.create_publisher(publisher_id, display_name, false_accept_budget)
+        call = calls.create_publisher(publisher_id, display_name, false_accept_budget, scan_weight)
         return await self._run(call, timeout)
 
     async def get_publisher(self, publisher: str, *, timeout: float | None = None) -> Publisher:
@@ -265,10 +266,13 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
         display_name: str | None = None,
         suspended: bool | None = None,
         false_accept_budget: float | None = None,
+        scan_weight: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Changes what is given of a publisher."""
-        call = calls.update_publisher(publisher, display_name, suspended, false_accept_budget)
+        call = calls.update_publisher(
+            publisher, display_name, suspended, false_accept_budget, scan_weight
+        )
         return await self._run(call, timeout)
 
     async def delete_publisher(

@@ -283,13 +283,17 @@ def remove_image(reference: str, image_id: str, publisher: str | None) -> Call[W
 
 
 def create_publisher(
-    publisher_id: str, display_name: str, false_accept_budget: float | None
+    publisher_id: str,
+    display_name: str,
+    false_accept_budget: float | None,
+    scan_weight: int | None,
 ) -> Call[Publisher]:
     """Creates a publisher."""
     request = publisher_pb2.CreatePublisherRequest(
         publisher_id=publisher_id,
         publisher=publisher_pb2.Publisher(
-            display_name=display_name, **given(false_accept_budget=false_accept_budget)
+            display_name=display_name,
+            **given(false_accept_budget=false_accept_budget, scan_weight=scan_weight),
         ),
     )
     return Call(CREATE_PUBLISHER, request)
@@ -312,10 +316,14 @@ def update_publisher(
     display_name: str | None,
     suspended: bool | None,
     false_accept_budget: float | None,
+    scan_weight: int | None,
 ) -> Call[Publisher]:
     """Changes the fields of a publisher that are not None."""
     changes = given(
-        display_name=display_name, suspended=suspended, false_accept_budget=false_accept_budget
+        display_name=display_name,
+        suspended=suspended,
+        false_accept_budget=false_accept_budget,
+        scan_weight=scan_weight,
     )
     request = publisher_pb2.UpdatePublisherRequest(
         publisher=publisher_pb2.Publisher(name=publisher_name(publisher), **changes),

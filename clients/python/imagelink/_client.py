@@ -286,10 +286,11 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
         *,
         display_name: str = "",
         false_accept_budget: float | None = None,
+        scan_weight: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Creates a publisher; needs an operator's key, as all that follow do."""
-        call = calls.create_publisher(publisher_id, display_name, false_accept_budget)
+        call = calls.create_publisher(publisher_id, display_name, false_accept_budget, scan_weight)
         return self._run(call, timeout)
 
     def get_publisher(self, publisher: str, *, timeout: float | None = None) -> Publisher:
@@ -309,10 +310,13 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
         display_name: str | None = None,
         suspended: bool | None = None,
         false_accept_budget: float | None = None,
+        scan_weight: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Changes what is given of a publisher."""
-        call = calls.update_publisher(publisher, display_name, suspended, false_accept_budget)
+        call = calls.update_publisher(
+            publisher, display_name, suspended, false_accept_budget, scan_weight
+        )
         return self._run(call, timeout)
 
     def delete_publisher(

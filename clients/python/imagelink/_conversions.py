@@ -233,6 +233,7 @@ def publisher(message: publisher_pb2.Publisher) -> types.Publisher:
         false_accept_budget=message.false_accept_budget,
         gallery_version=message.gallery_version,
         create_time=_time(message.create_time),
+        scan_weight=message.scan_weight,
     )
 
 

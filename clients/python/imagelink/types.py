@@ -355,6 +355,8 @@ class Publisher:
     false_accept_budget: float
     gallery_version: int
     create_time: datetime
+    scan_weight: int = 1
+    """Where scans wait, publishers take turns, and this many scans are its turn."""
 
     @property
     def id(self) -> str:

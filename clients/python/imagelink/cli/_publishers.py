@@ -13,6 +13,8 @@ from imagelink.types import Publisher
 app = typer.Typer(help="Manage publishers (with an operator's key).", no_args_is_help=True)
 
 PublisherId = Annotated[str, typer.Argument(metavar="PUBLISHER", help="The publisher's id.")]
+Budget = Annotated[float | None, typer.Option(help="Share of foreign photos that may be matched.")]
+Weight = Annotated[int | None, typer.Option(help="How many scans are its turn where scans wait.")]
 
 
 @app.command()
@@ -20,17 +22,39 @@ def create(
     ctx: typer.Context,
     publisher: PublisherId,
     display_name: Annotated[str, typer.Option(help="A name for people.")] = "",
-    false_accept_budget: Annotated[
-        float | None, typer.Option(help="Share of foreign photos that may be matched.")
-    ] = None,
+    false_accept_budget: Budget = None,
+    scan_weight: Weight = None,
     json: Json = False,
 ) -> None:
     """Create a publisher."""
     with connected(ctx) as client:
         created = client.create_publisher(
-            publisher, display_name=display_name, false_accept_budget=false_accept_budget
+            publisher,
+            display_name=display_name,
+            false_accept_budget=false_accept_budget,
+            scan_weight=scan_weight,
         )
     _print(created, json)
+
+
+@app.command()
+def update(
+    ctx: typer.Context,
+    publisher: PublisherId,
+    display_name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    false_accept_budget: Budget = None,
+    scan_weight: Weight = None,
+    json: Json = False,
+) -> None:
+    """Change what is given of a publisher."""
+    _update(
+        ctx,
+        publisher,
+        json,
+        display_name=display_name,
+        false_accept_budget=false_accept_budget,
+        scan_weight=scan_weight,
+    )
 
 
 @app.command("list")
@@ -126,6 +150,7 @@ def _print(publisher: Publisher, json: bool) -> None:
         name=publisher.display_name,
         state=_state(publisher),
         false_accept_budget=f"{publisher.false_accept_budget:g}",
+        scan_weight=publisher.scan_weight,
         gallery_version=publisher.gallery_version,
         created=moment(publisher.create_time),
     )

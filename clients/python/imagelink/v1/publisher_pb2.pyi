@@ -94,6 +94,7 @@ class Publisher(_message.Message):
     FALSE_ACCEPT_BUDGET_FIELD_NUMBER: _builtins.int
     GALLERY_VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SCAN_WEIGHT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `publishers/{publisher}`. Output only."""
     display_name: _builtins.str
@@ -106,6 +107,10 @@ class Publisher(_message.Message):
     """
     gallery_version: _builtins.int
     """Counts the writes to the gallery. Output only."""
+    scan_weight: _builtins.int
+    """Where scans wait, publishers take turns, and this many scans are its turn:
+    from 1 to 100; 1 by default.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Output only."""
@@ -119,10 +124,11 @@ class Publisher(_message.Message):
         false_accept_budget: _builtins.float = ...,
         gallery_version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        scan_weight: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "false_accept_budget", b"false_accept_budget", "gallery_version", b"gallery_version", "name", b"name", "suspended", b"suspended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "false_accept_budget", b"false_accept_budget", "gallery_version", b"gallery_version", "name", b"name", "scan_weight", b"scan_weight", "suspended", b"suspended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,7 +302,9 @@ class CreatePublisherRequest(_message.Message):
     """
     @_builtins.property
     def publisher(self) -> Global___Publisher:
-        """Optional. `display_name` and `false_accept_budget` are taken from it."""
+        """Optional. `display_name`, `false_accept_budget` and `scan_weight` are taken
+        from it.
+        """
 
     def __init__(
         self,
@@ -403,7 +411,7 @@ class UpdatePublisherRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Required. One or more of `display_name`, `suspended`,
-        `false_accept_budget`.
+        `false_accept_budget`, `scan_weight`.
         """
 
     def __init__(
