@@ -6,7 +6,6 @@ import os
 import resource
 import time
 from collections.abc import Sequence
-from contextvars import Context
 from typing import Any
 
 import cv2
@@ -244,10 +243,7 @@ class ShardApplications:
         """Answers queries from one replica of a shard, or says that none answers."""
         try:
             handle = await self._handle(shard)
-            # In a context of its own: Ray cancels what was called in a request's when its caller
-            # goes, and the others of the batch would have no answer.
-            asked = Context().run(handle.search.remote, queries)
-            found: list[SearchResult | ImageLinkError] = await asked
+            found: list[SearchResult | ImageLinkError] = await handle.search.remote(queries)
         except LOST as error:
             log.warning("shard does not answer", shard=shard, why=repr(error))
             return [ShardUnavailable(shard=shard)] * len(queries)

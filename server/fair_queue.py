@@ -60,7 +60,8 @@ class FairQueue(Generic[Item, Outcome]):
     ) -> None:
         self._work = work
         self._limits = limits
-        # Not that of whoever happens to have a batch begun, in whose trace and log it would be.
+        # Not that of whoever happens to have a batch begun: it would be in that one's trace and log,
+        # and Ray would cancel its searches when that one gives up.
         self._context = copy_context()
         self._free = limits.workers
         self._turns: OrderedDict[str, _Turn[Item, Outcome]] = OrderedDict()
