@@ -92,6 +92,7 @@ class TestPublishers:
 class TestApiKeys:
     async def test_finds_a_key_with_its_publisher(self, store: GalleryStore, acme: str) -> None:
         key = await store.create_api_key(acme, "key", Role.PUBLISH, b"s" * 32, "web")
+        await store.update_publisher(acme, scan_weight=3)
 
         found = await store.find_api_key("key")
 
