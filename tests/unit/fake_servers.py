@@ -21,7 +21,7 @@ def served(
     server = grpc.server(ThreadPoolExecutor(8), options=options)
     for register in registrations:
         register(servicer, server)
-    servicer.target = f"localhost:{server.add_insecure_port('localhost:0')}"
+    servicer.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     yield servicer
     server.stop(0).wait()
