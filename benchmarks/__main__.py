@@ -23,6 +23,7 @@ from benchmarks import stress as stressing
 from benchmarks import swap as swapping
 from benchmarks import text as texts
 from benchmarks import train_demo as training_demonstration
+from benchmarks import upgrade as upgrading
 from benchmarks.errors import BenchmarkError
 from benchmarks.filling import DEFAULT_CACHE
 from benchmarks.victims import Victim
@@ -316,6 +317,22 @@ def chaos(
     with _explained():
         report = chaotic.run(output, bundle, victim or list(Victim), 1 if small else times, seed)
         if any(toll["lost"] or toll["wrong"] for toll in report["tolls"].values()):
+            raise typer.Exit(1)
+
+
+@app.command()
+def upgrade(
+    output: Output,
+    seconds: Annotated[float, typer.Option(min=1, help="Before, between and after.")] = 15.0,
+    former: Annotated[
+        Path | None, typer.Option(help="A checkout of the old server's version.")
+    ] = None,
+    bundle: Bundle = DEFAULT_BUNDLE,
+) -> None:
+    """Put a new server in the place of an old one over one database, under scans and writes."""
+    with _explained():
+        report = upgrading.run(output, bundle, former, seconds)
+        if report["failed_scans"] or report["lost"] or report["wrong"]:
             raise typer.Exit(1)
 
 

@@ -95,7 +95,7 @@ def _tolls(
         if Victim.WORKER in victims:
             model = write_bundle(folder / "another")
             operator.register_model(folder / "another")
-        scene = _Scene(server, operator, model, made_publishers(server))
+        scene = _Scene(server, operator, model, made_publishers(server.target, server.operator_key))
         tolls = {}
         for victim in victims:
             with step(console, f"Killing the {victim}"):

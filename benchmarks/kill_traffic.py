@@ -15,7 +15,6 @@ from benchmarks.artwork import draw_collection
 from benchmarks.artwork.collection import Kind, capacity
 from benchmarks.index_server import encoded
 from benchmarks.kill_model import Gallery, Seen
-from benchmarks.local_server import LocalServer
 
 PUBLISHERS = ("one", "two", "three")
 KINDS: tuple[Kind, ...] = ("painting", "poster")
@@ -59,15 +58,25 @@ class Answered(NamedTuple):
 class Publisher:
     """One publisher: a thread that writes to its gallery, and one that scans it."""
 
-    def __init__(self, name: str, server: LocalServer, key: str, photos: dict[str, bytes]) -> None:
+    def __init__(
+        self, name: str, target: str, operator_key: str, key: str, photos: dict[str, bytes]
+    ) -> None:
         self.name = name
         self.gallery = Gallery()
         self.counts = Counts()
         self.last_answered = Answered(0.0, 0.0)
         self._photos = photos
-        self._client = Client(server.target, key=key, timeout=TIMEOUT_SECONDS)
-        self._operator = Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS)
+        self._keys = key, operator_key
+        self._opened: list[Client] = []
+        self.connect(target)
         self._links = 0
+
+    def connect(self, target: str) -> None:
+        """Calls another target from now on; calls that are under way end where they are."""
+        self._client, self._operator = (
+            Client(target, key=key, timeout=TIMEOUT_SECONDS) for key in self._keys
+        )
+        self._opened += [self._client, self._operator]
 
     def write(self, rng: random.Random) -> None:
         """Registers, changes or deletes a reference, and notes what came of it."""
@@ -131,20 +140,20 @@ class Publisher:
 
     def close(self) -> None:
         """Closes the connections."""
-        self._client.close()
-        self._operator.close()
+        for client in self._opened:
+            client.close()
 
 
-def made_publishers(server: LocalServer) -> list[Publisher]:
+def made_publishers(target: str, operator_key: str) -> list[Publisher]:
     """Publishers with empty galleries, on a server that runs."""
     drawn = [art for kind in KINDS for art in draw_collection(kind, capacity(kind), seed=1)]
     photos = {art.name: encoded(art.picture) for art in drawn}
     made = []
-    with Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS) as operator:
+    with Client(target, key=operator_key, timeout=TIMEOUT_SECONDS) as operator:
         for name in PUBLISHERS:
             operator.create_publisher(name)
             _, key = operator.create_api_key(name, role=Role.PUBLISH)
-            made.append(Publisher(name, server, key, photos))
+            made.append(Publisher(name, target, operator_key, key, photos))
     return made
 
 

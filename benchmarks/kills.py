@@ -67,7 +67,7 @@ def run(output: Path, bundle: Path, victims: Sequence[Victim], kills: int, seed:
 def _killed(
     server: LocalServer, victims: Sequence[Victim], kills: int, rng: random.Random
 ) -> Report:
-    publishers = made_publishers(server)
+    publishers = made_publishers(server.target, server.operator_key)
     resumed: dict[Victim, list[float]] = {victim: [] for victim in victims}
     counts: dict[Victim, Counts] = {victim: Counts() for victim in victims}
     with busy(publishers, rng.random()):

@@ -24,15 +24,24 @@ LOG_LINES = 20
 class LocalServer:
     """A server that serves at ``target`` once it is started. Stop it in any case."""
 
-    def __init__(self, bundle: Path, folder: Path, module: str = "server", **settings: int) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        folder: Path,
+        module: str = "server",
+        source: Path | None = None,
+        **settings: int | str,
+    ) -> None:
         """Prepares a server of a bundle whose data and log are to be in ``folder``.
 
-        ``module`` is what is run; ``settings`` are more of its settings by their names.
+        ``module`` is what is run, of the checkout ``source`` or of this one; ``settings`` are more of
+        its settings by their names.
         """
         self._module = module
         self._port, self._http_port = free_ports(2)
         self.target = f"127.0.0.1:{self._port}"
         self.operator_key = new_key(OPERATOR_ID).text
+        self._source = source
         self._bundle = bundle.resolve()
         self._folder = folder
         self._settings = settings
@@ -59,7 +68,7 @@ class LocalServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self._module, *self._options()],
                 cwd=self._folder,
-                env=_environment(self.operator_key),
+                env=_environment(self.operator_key, self._source),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -112,9 +121,12 @@ class LocalServer:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
 
 
-def _environment(operator_key: str) -> dict[str, str]:
+def _environment(operator_key: str, source: Path | None) -> dict[str, str]:
     """This process's environment, but for settings of another server."""
-    inherited = {
+    environment = {
         name: value for name, value in os.environ.items() if not name.startswith("IMAGELINK_")
     }
-    return inherited | {"IMAGELINK_OPERATOR_KEY": operator_key}
+    if source is not None:
+        modules = (source.resolve(), source.resolve() / "clients" / "python")
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, modules))
+    return environment | {"IMAGELINK_OPERATOR_KEY": operator_key}

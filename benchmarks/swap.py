@@ -311,7 +311,8 @@ def _latencies(traffic: Traffic, marks: dict[str, float]) -> tuple[float, float]
 
 def _switch_seconds(traffic: Traffic, start: float, end: float, version: str) -> float:
     """How long after a switch a scan was still answered by the other version."""
-    late = [s.ended for s in traffic.scans if start <= s.begun < end and s.model != version]
+    answered = [s for s in traffic.scans if start <= s.begun and s.ended < end]
+    late = [s.ended for s in answered if s.model != version]
     return max(late, default=start) - start
 
 

@@ -132,8 +132,9 @@ async def prepare_database(settings: Settings, backends: Backends) -> tuple[str,
     pool = await open_pool(backends.database_url, 1)
     try:
         galleries = GalleryStore(pool)
-        version = await _serving_version(settings, backends, ModelStore(pool), galleries)
         shards = await PlacementStore(pool).open_shards(settings.shards)
+        # At last, as who waits for a prepared database waits for a version in service.
+        version = await _serving_version(settings, backends, ModelStore(pool), galleries)
     finally:
         await pool.close()
     return version, [each.number for each in shards if each.state is not ShardState.DRAINED]

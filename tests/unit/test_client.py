@@ -19,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from imagelink import AsyncClient, Client, NoMatchReason, Role
-from imagelink._channel import METHODS
+from imagelink._channel import METHODS, channel_options
 from imagelink._conversions import no_match_reason
 from imagelink.cli import app
 from imagelink.cli._files import image_files, slug
@@ -264,6 +264,12 @@ async def test_each_client_has_a_connection_of_its_own(server: Server) -> None:
     async with AsyncClient(server.target, key=KEY) as third:
         await third.scan(b"photo")
     assert len(server.peers) == 3
+
+
+def test_several_addresses_are_one_server_with_a_name_of_one() -> None:
+    options = dict(channel_options("ipv4:10.0.0.1:9000,10.0.0.2:9000"))
+    assert options["grpc.default_authority"] == "10.0.0.1:9000"
+    assert "grpc.default_authority" not in dict(channel_options("dns:///imagelink:9000"))
 
 
 def test_a_scan_that_finds_nothing_is_false_and_says_why(client: Client) -> None:

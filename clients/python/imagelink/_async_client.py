@@ -351,7 +351,7 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
 
     def _blocking_channel(self) -> grpc.Channel:
         """A channel for a thread with files to read and write."""
-        options = channel_options()
+        options = channel_options(self._target)
         return (
             grpc.secure_channel(self._target, self._credentials, options)
             if self._credentials
@@ -361,7 +361,7 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
     def _open_channel(self) -> grpc.aio.Channel:
         """The channel, made at the first call: it belongs to the event loop that runs then."""
         if self._channel is None:
-            options = channel_options()
+            options = channel_options(self._target)
             self._channel = (
                 grpc.aio.secure_channel(self._target, self._credentials, options)
                 if self._credentials

@@ -33,9 +33,14 @@ _RETRY_POLICY = {
 }
 
 
-def channel_options() -> list[tuple[str, Any]]:
-    """The options of every channel."""
+def channel_options(target: str) -> list[tuple[str, Any]]:
+    """The options of a channel to a target."""
+    # Of several addresses ("ipv4:10.0.0.1:9000,10.0.0.2:9000") gRPC makes a server's name that
+    # HAProxy refuses.
+    _, _, addresses = target.partition(":")
+    named = [("grpc.default_authority", addresses.split(",")[0])] if "," in addresses else []
     return [
+        *named,
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # A connection for each client: HAProxy takes a hundred calls at once of one, and where a

@@ -70,7 +70,7 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
         self._key = call_metadata(key)
         self._timeout = timeout
         secure = channel_credentials(tls, credentials)
-        options = channel_options()
+        options = channel_options(target)
         self._channel = (
             grpc.secure_channel(target, secure, options)
             if secure
