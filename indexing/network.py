@@ -22,6 +22,10 @@ Picture = npt.NDArray[np.uint8]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# A photo's corners: top left, top right, bottom right, bottom left.
+UNIT_SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+# How much larger than a rough quad is what the precise one is looked for in.
+SURROUNDINGS = 1.4
 
 
 class GeneralisedMean(nn.Module):
@@ -38,31 +42,115 @@ class GeneralisedMean(nn.Module):
         return powered.mean(dim=(2, 3)).pow(1 / self.power)
 
 
-class SpatialTransformer(nn.Module):
-    """Warps a picture before it is looked at, as it learns to (Jaderberg et al., 2015)."""
+class CornerRegression(nn.Module):
+    """Where the picture is in a photo: convolutions, then its corners from where they respond."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.locate = nn.Sequential(
-            nn.Conv2d(3, 16, 7, stride=4, padding=3),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 5, stride=2, padding=2),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(4),
+        self.features = nn.Sequential(
+            _convolution(3, 16, stride=2),
+            _convolution(16, 32, stride=2),
+            _convolution(32, 64, stride=2),
+            _convolution(64, 64),
+            _convolution(64, 128, stride=2),
+            _convolution(128, 128),
+            _convolution(128, 128),
+            _convolution(128, 64),
+            nn.AdaptiveAvgPool2d(7),
             nn.Flatten(),
-            nn.Linear(512, 6),
         )
-        # It begins by leaving all as it is.
-        linear = self.locate[-1]
-        assert isinstance(linear, nn.Linear)
-        nn.init.zeros_(linear.weight)
-        linear.bias.data = torch.tensor([1.0, 0, 0, 0, 1, 0])
+        last = nn.Linear(256, 8)
+        # It begins by taking the whole photo for the picture.
+        nn.init.zeros_(last.weight)
+        last.bias.data = torch.tensor(UNIT_SQUARE).flatten()
+        self.corners = nn.Sequential(nn.Linear(64 * 7 * 7, 256), nn.ReLU(inplace=True), last)
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Warp float32 [n, 3, h, w] by an affine map each."""
-        maps = self.locate(batch).view(-1, 2, 3)
-        grid = nn.functional.affine_grid(maps, list(batch.shape), align_corners=False)
-        return nn.functional.grid_sample(batch, grid, align_corners=False)
+        """Quads [n, 4, 2] in float32 [n, 3, s, s], in shares of its side."""
+        return torch.unflatten(self.corners(self.features(batch)), 1, (4, 2))
+
+
+class SpatialTransformer(nn.Module):
+    """Finds the picture in a photo, and cuts it out straight (after Jaderberg et al., 2015).
+
+    It looks at the whole photo, then again at what is about the quad that it found. Where pictures
+    are, it learns from views whose quads are known, not from the loss of the embedding.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rough = CornerRegression()
+        self.precise = CornerRegression()
+
+    def guesses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """A rough and a precise quad, [n, 4, 2], of each picture in float32 [n, 3, s, s].
+
+        ``UNIT_SQUARE`` is all of the photo. The first corner is one that is near its top left,
+        whichever of the picture's that may be.
+        """
+        rough = self.rough(nn.functional.avg_pool2d(batch, 2))
+        centre = rough.detach().mean(dim=1, keepdim=True)
+        around = centre + SURROUNDINGS * (rough.detach() - centre)
+        precise = self.precise(_cut(batch, around, batch.shape[-1] // 2))
+        return rough, _within(around, precise)
+
+    def straightened(self, batch: Tensor, quads: Tensor) -> Tensor:
+        """Quads [n, 4, 2] cut out of float32 [n, 3, s, s].
+
+        They have 4 / 7 of the side: as many pixels as most pictures have in a photo.
+        """
+        return _cut(batch, quads, round(batch.shape[-1] * 4 / 7))
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Cut the pictures out of float32 [n, 3, s, s]."""
+        _, quads = self.guesses(batch)
+        return self.straightened(batch, quads.detach())
+
+
+def _within(quads: Tensor, places: Tensor) -> Tensor:
+    """Where places [n, ..., 2] of the unit square are in quads [n, 4, 2], by bilinear interpolation."""
+    between = [len(quads)] + [1] * (places.ndim - 2) + [2]
+    top_left, top_right, bottom_right, bottom_left = (
+        each.view(between) for each in quads.unbind(1)
+    )
+    across, down = places[..., :1], places[..., 1:]
+    top = torch.lerp(top_left, top_right, across)
+    return torch.lerp(top, torch.lerp(bottom_left, bottom_right, across), down)
+
+
+def _cut(batch: Tensor, quads: Tensor, side: int) -> Tensor:
+    """Quads [n, 4, 2] of float32 [n, 3, s, s], each as a square of so many pixels a side."""
+    steps = (torch.arange(side, device=batch.device) + 0.5) / side
+    down, across = torch.meshgrid(steps, steps, indexing="ij")
+    pixels = torch.stack([across, down], dim=2).expand(len(batch), side, side, 2)
+    grid = 2 * _within(quads, pixels) - 1
+    cut = nn.functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
+    return cut.contiguous(memory_format=torch.channels_last)
+
+
+class StraightHead(nn.Module):
+    """Features [n, c, h, w] of a straightened picture to [n, dimension]: what there is, and where."""
+
+    def __init__(self, channels: int, dimension: int) -> None:
+        super().__init__()
+        self.what = GeneralisedMean()
+        self.where = nn.Sequential(
+            _convolution(channels, 64, size=1), nn.AdaptiveAvgPool2d(4), nn.Flatten()
+        )
+        self.linear = nn.Linear(channels + 64 * 4 * 4, dimension)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map float32 [n, c, h, w] to [n, dimension]."""
+        both = torch.cat([self.what(features), self.where(features)], dim=1)
+        return torch.as_tensor(self.linear(both))
+
+
+def _convolution(channels: int, filters: int, *, size: int = 3, stride: int = 1) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, size, stride, padding=size // 2, bias=False),
+        nn.BatchNorm2d(filters),
+        nn.ReLU(inplace=True),
+    )
 
 
 class TokenFeatures(nn.Module):
@@ -82,12 +170,12 @@ class TokenFeatures(nn.Module):
 
 
 class EmbeddingNetwork(nn.Module):
-    """A torchvision backbone, generalised-mean pooling and a linear head.
+    """A torchvision backbone, generalised-mean pooling and a linear head: a picture's embedding.
 
     ``architecture`` is torchvision's name of a model with ``features`` and a ``classifier``
     (mobilenet_v3_small, vgg16, efficientnet_b0, …), with an ``fc`` layer (resnet18, …), or of a vision
     transformer (vit_b_16, …), which takes pictures of 224 pixels. ``spatial_transformer`` puts one
-    before it. ``weights`` are those of the whole pretrained model: torchvision's name for them, which
+    before it, and has the head look at where things are as well. ``weights`` are those of the whole pretrained model: torchvision's name for them, which
     are downloaded unless they are in its cache, or a file. Raises ValueError for an unknown name and
     RuntimeError for weights of another architecture.
     """
@@ -101,15 +189,24 @@ class EmbeddingNetwork(nn.Module):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        self.warp = SpatialTransformer() if spatial_transformer else nn.Identity()
         self.features, channels = _backbone(architecture, weights)
-        self.pool = GeneralisedMean()
-        self.head = nn.Linear(channels, dimension)
+        self.dimension = dimension
+        self.warp = SpatialTransformer() if spatial_transformer else None
+        self.pool = nn.Identity() if spatial_transformer else GeneralisedMean()
+        self.head: nn.Module = (
+            StraightHead(channels, dimension)
+            if spatial_transformer
+            else nn.Linear(channels, dimension)
+        )
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Embed float32 [n, 3, h, w], normalised as by ``as_batch``, to unit vectors [n, dimension]."""
-        features = self.features(self.warp(batch))
-        return nn.functional.normalize(self.head(self.pool(features)), dim=1)
+        """Embed float32 [n, 3, s, s], normalised as by ``as_batch``, to unit vectors [n, dimension]."""
+        return self.embed(self.warp(batch) if self.warp else batch)
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """As ``forward``, of pictures that are straight already."""
+        features = self.pool(self.features(pictures))
+        return nn.functional.normalize(self.head(features), dim=1)
 
     def blocks(self) -> list[nn.Module]:
         """The backbone's blocks that have parameters, from the input on."""
@@ -180,9 +277,7 @@ class Embedder:
     def embed(self, pictures: Sequence[Picture]) -> Embeddings:
         """Embed RGB uint8 pictures [h, w, 3] of any sizes, all in one batch."""
         if not pictures:
-            return Embeddings(
-                self.version, np.empty((0, self._network.head.out_features), np.float32)
-            )
+            return Embeddings(self.version, np.empty((0, self._network.dimension), np.float32))
         stacked = np.stack([squashed(picture, self.input_size) for picture in pictures])
         vectors = self._network(as_batch(torch.from_numpy(stacked).to(self.device)))
         return Embeddings(self.version, vectors.float().cpu().numpy())

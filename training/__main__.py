@@ -159,9 +159,17 @@ def train(
         float | None, typer.Option(help="One more block after each such share of the training.")
     ] = None,
     spatial_transformer: Annotated[
-        bool, typer.Option("--spatial-transformer", help="Put one before the backbone.")
+        bool,
+        typer.Option("--spatial-transformer", help="Find the picture and straighten it first."),
     ] = False,
+    memory: Annotated[
+        int, typer.Option(min=0, help="Vectors of former batches to compare each batch to.")
+    ] = 0,
     views: Annotated[Views, typer.Option(help="What views are rendered with.")] = Views.FULL,
+    stored_pairs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Render so many pairs of each picture first, and none later."),
+    ] = None,
     negatives: Annotated[
         Path | None, typer.Option(help="Hard negatives, a file that 'mine' wrote.")
     ] = None,
@@ -180,6 +188,8 @@ def train(
         threads,
         held_out=held_out,
         views=views,
+        stored_pairs=stored_pairs,
+        memory=memory,
         negatives=str(negatives) if negatives else None,
         architecture=architecture,
         weights=weights,

@@ -18,16 +18,19 @@ class TrainingConfig:
     **Data.** ``pictures`` are folders of clean pictures, ``datasets`` folders of references with real
     photos. ``held_out`` is the share of the references kept for validation; with ``folds``, fold
     number ``fold`` of so many is kept instead. ``views`` says what views are rendered with, and
-    ``clean_share`` of the pairs have a clean picture on one side. ``negatives`` is a file of hard
-    negatives, of which each batch has some beside those they are like.
+    ``clean_share`` of the pairs have a clean picture on one side. ``stored_pairs`` of each picture are
+    rendered before the training and learnt from again and again; without, each is rendered anew.
+    ``negatives`` is a file of hard negatives, of which each batch has some beside those they are like.
 
     **Network.** ``architecture`` is torchvision's name of the backbone, ``weights`` its pretrained
-    ones (torchvision's name or a file). Only the last ``trainable_blocks`` of its blocks are trained,
+    ones (torchvision's name or a file). A ``spatial_transformer`` finds the picture in a photo of
+    ``input_size`` pixels a side first, and the backbone sees it straightened. Only the last ``trainable_blocks`` of its blocks are trained,
     all by default; with ``unfreeze_every`` one more is after each such share of the training.
 
     **Learning.** A batch has ``pairs`` references of ``input_size`` pixels a side. ``margin`` is that
     of the loss and of semi-hard ``sampling``, ``temperature`` that of InfoNCE, ``spread_weight`` that
-    of the regulariser which spreads scores. Training ends after ``steps``, or after ``minutes`` where
+    of the regulariser which spreads scores. ``memory`` is how many vectors of former batches a batch is
+    compared to as well. Training ends after ``steps``, or after ``minutes`` where
     ``steps`` is None. The learning rate rises during the share ``warm_up`` of the training and views
     get harder during the share ``curriculum``. Every ``checkpoint_steps``, or else
     ``checkpoint_minutes``, the run is judged and saved. ``bf16`` computes in bfloat16 where it can.
@@ -40,6 +43,7 @@ class TrainingConfig:
     fold: int = 0
     views: Views = Views.FULL
     clean_share: float = 0.8
+    stored_pairs: int | None = None
     negatives: str | None = None
     architecture: str = "mobilenet_v3_small"
     weights: str | None = None
@@ -52,6 +56,7 @@ class TrainingConfig:
     margin: float = 0.2
     temperature: float = 0.07
     spread_weight: float = 0.0
+    memory: int = 0
     input_size: int = 160
     pairs: int = 96
     minutes: float = 40.0

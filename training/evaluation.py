@@ -100,7 +100,7 @@ def of_run(folder: Path) -> Model:
 def of_backbone(architecture: str, weights: str | None, input_size: int) -> Model:
     """A backbone as it is, before any training on our part: its features, pooled."""
     network = EmbeddingNetwork(architecture, weights=weights)
-    network.head = nn.Identity()  # type: ignore[assignment]
+    network.head = nn.Identity()
     return Model(Embedder(network, f"{architecture}, {weights or 'random weights'}", input_size))
 
 

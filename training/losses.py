@@ -14,6 +14,9 @@ Triplets = tuple[Tensor, Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor, Triplets | None], Tensor]
 Miner = Callable[[Tensor, Tensor], Triplets | None]
 
+# The attributes of CrossBatchMemory that change: its state_dict lacks the last two.
+MEMORY = ("embedding_memory", "label_memory", "queue_idx", "has_been_filled")
+
 
 class LossName(StrEnum):
     """Losses to choose from."""
@@ -39,8 +42,14 @@ class Sampling(StrEnum):
     DISTANCE_WEIGHTED = "distance-weighted"
 
 
-def loss_named(name: LossName, margin: float, temperature: float) -> Loss:
-    """A loss over triplets or pairs; ``margin`` is in units of distance, for those that have one."""
+def loss_named(
+    name: LossName, margin: float, temperature: float, dimension: int, memory: int
+) -> Loss:
+    """A loss over triplets or pairs; ``margin`` is in units of distance, for those that have one.
+
+    With a ``memory``, each batch is compared to the last so many vectors as well (cross-batch memory,
+    Wang et al., 2020).
+    """
     if name is LossName.TRIPLET:
         loss: Any = losses.TripletMarginLoss(margin=margin)
     elif name is LossName.CONTRASTIVE:
@@ -49,7 +58,19 @@ def loss_named(name: LossName, margin: float, temperature: float) -> Loss:
         loss = losses.MultiSimilarityLoss()
     else:
         loss = losses.SupConLoss(temperature=temperature)
-    return lambda vectors, labels, triplets: loss(vectors, labels, triplets)
+    remembering: Loss = losses.CrossBatchMemory(loss, dimension, memory) if memory else loss
+    return remembering
+
+
+def memory_of(loss: Loss) -> dict[str, Any]:
+    """What a loss remembers of former batches, to be given to ``remember``; empty for most."""
+    return {name: getattr(loss, name) for name in MEMORY if hasattr(loss, name)}
+
+
+def remember(loss: Loss, memory: dict[str, Any]) -> None:
+    """Has a loss go on with a memory."""
+    for name, values in memory.items():
+        setattr(loss, name, values)
 
 
 def miner_named(sampling: Sampling, margin: float) -> Miner:

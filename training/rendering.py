@@ -1,7 +1,7 @@
 """What a network is trained on: batches of two images each of one reference.
 
 One is the clean reference, or a view of it; the other a rendered view, or a real photo where the
-reference has some.
+reference has some. With each goes where the reference is in it.
 """
 
 from collections import defaultdict
@@ -9,12 +9,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Dataset, Sampler
 
-from indexing.network import squashed
+from indexing.network import UNIT_SQUARE, squashed
 from indexing.views import View, ViewConditions, clutter, corners, render_view, retouched
 from training.datasets import Picture, read_picture
 from training.mining import HardNegative, Verdict
@@ -22,6 +24,12 @@ from training.mining import HardNegative, Verdict
 LONG_SIDE = 256
 # Of the pairs of a reference with photos, this share has a photo in it.
 PHOTO_SHARE = 0.5
+# Phones turn photos upright, and no one prints a picture to be scanned as a stamp: views are less turned
+# and larger than those that local features, which bear any turn, are tried on.
+TURNED = 0.4
+AREA = (0.1, 0.95)
+
+Quad = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,26 @@ class Subject:
 
     reference: Path
     photos: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture, RGB uint8 [h, w, 3], and where the reference is in it, float32 [4, 2].
+
+    ``UNIT_SQUARE`` is all of it. The first corner is the one nearest to the picture's top left, as no
+    one can know how a picture was meant to hang. NaN is a place that is not known.
+    """
+
+    picture: Picture
+    quad: Quad
+
+
+class Pair(NamedTuple):
+    """Two images of one subject: squashed ones, uint8 [2, s, s, 3], quads [2, 4, 2], the subject."""
+
+    pictures: Picture
+    quads: Quad
+    subject: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +93,7 @@ class Renderer:
             order.index(views) >= order.index(least)
             for least in (Views.LIGHT, Views.BLUR, Views.FULL)
         )
-        full = ViewConditions(long_side=long_side)
+        full = ViewConditions(long_side=long_side, area=AREA, turned=TURNED)
         self._conditions = replace(
             full,
             lighting=full.lighting if lights else 0.0,
@@ -83,13 +111,29 @@ class Renderer:
         others: Sequence[Picture],
         hardness: float,
         rng: np.random.Generator,
-    ) -> Picture:
-        """A photo of a picture with others about, RGB uint8 [h, w, 3]; ``hardness`` is 0 to 1."""
+    ) -> Image:
+        """A photo of a picture with others about; ``hardness`` is 0 to 1."""
         conditions = self._conditions.eased(hardness)
         size = conditions.long_side, conditions.long_side * 3 // 4
         around = others if self._cluttered else ()
         view = render_view(picture, clutter(around, size, rng), conditions, rng)
-        return rectified(view) if self._rectified else view.photo
+        if self._rectified:
+            return whole(rectified(view))
+        height, width = view.photo.shape[:2]
+        share = (view.quad + 0.5) / np.array([width, height])
+        return Image(view.photo, upright(share.astype(np.float32)))
+
+
+def whole(picture: Picture) -> Image:
+    """A picture that is all reference."""
+    return Image(picture, np.array(UNIT_SQUARE, np.float32))
+
+
+def upright(quad: Quad) -> Quad:
+    """The same quad with its first corner at the top left, whatever the picture's is."""
+    turns = np.stack([np.roll(quad, turn, axis=0) for turn in range(4)])
+    away = np.abs(turns - np.array(UNIT_SQUARE, np.float32)).sum(axis=(1, 2))
+    return np.asarray(turns[away.argmin()])
 
 
 def rectified(view: View) -> Picture:
@@ -115,8 +159,8 @@ def rectified(view: View) -> Picture:
     return np.ascontiguousarray(flat[top:bottom, left:right], np.uint8)
 
 
-class RenderedPairs(Dataset[Picture]):
-    """Two images of one subject each, uint8 [2, input_size, input_size, 3], rendered on demand.
+class RenderedPairs(Dataset[Pair]):
+    """Pairs of images of ``input_size`` pixels a side, rendered on demand.
 
     The first is the clean reference, slightly retouched, in ``clean_share`` of the pairs and a view
     in the others; the second is a photo or a view.
@@ -130,25 +174,34 @@ class RenderedPairs(Dataset[Picture]):
         renderer: Renderer,
     ) -> None:
         self._subjects = subjects
-        self._input_size = input_size
+        self.input_size = input_size
         self._clean_share = clean_share
         self._renderer = renderer
 
-    def __getitem__(self, draw: Draw) -> Picture:
+    def __len__(self) -> int:
+        """The number of subjects."""
+        return len(self._subjects)
+
+    def __getitem__(self, draw: Draw) -> Pair:
         """Render the pair of a draw."""
         rng = np.random.default_rng(draw.seed)
         subject = self._subjects[draw.subject]
         picture = read_picture(subject.reference, LONG_SIDE)
         clean = rng.random() < self._clean_share
-        first = retouched(picture, rng) if clean else self._view(picture, draw.hardness, rng)
+        first = whole(retouched(picture, rng)) if clean else self._view(picture, draw.hardness, rng)
         if subject.photos and rng.random() < PHOTO_SHARE:
             photo = subject.photos[int(rng.integers(len(subject.photos)))]
-            second = retouched(read_picture(photo, LONG_SIDE), rng)
+            nowhere = np.full((4, 2), np.nan, np.float32)
+            second = Image(retouched(read_picture(photo, LONG_SIDE), rng), nowhere)
         else:
             second = self._view(picture, draw.hardness, rng)
-        return np.stack([squashed(image, self._input_size) for image in (first, second)])
+        return Pair(
+            np.stack([squashed(each.picture, self.input_size) for each in (first, second)]),
+            np.stack([first.quad, second.quad]),
+            draw.subject,
+        )
 
-    def _view(self, picture: Picture, hardness: float, rng: np.random.Generator) -> Picture:
+    def _view(self, picture: Picture, hardness: float, rng: np.random.Generator) -> Image:
         around = rng.integers(len(self._subjects), size=rng.integers(4))
         others = [read_picture(self._subjects[int(n)].reference, LONG_SIDE) for n in around]
         return self._renderer.view(picture, others, hardness, rng)

@@ -10,6 +10,7 @@ METRICS = "metrics.json"
 CURVES = "curves.png"
 BOARD = "tensorboard"
 EVALUATION = "evaluation.json"
+VIEWS = "views"
 
 
 def network_sha256(run: Path) -> str:

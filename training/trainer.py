@@ -1,5 +1,6 @@
 """Metric learning of the global embedding: a configuration in, a run folder out."""
 
+import ctypes
 import json
 import os
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
@@ -22,23 +24,32 @@ from indexing.network import Embedder, EmbeddingNetwork, as_batch, squashed
 from training.config import TrainingConfig
 from training.curves import plot_curves
 from training.datasets import fingerprint, read_picture
-from training.losses import loss_named, miner_named, spread
+from training.losses import loss_named, memory_of, miner_named, remember, spread
 from training.mining import read_negatives
 from training.rendering import (
     LONG_SIDE,
     Draw,
+    Pair,
     PairBatches,
     RenderedPairs,
     Renderer,
     Subject,
     numbered,
 )
-from training.runs import BOARD, CHECKPOINT, CONFIG, CURVES, METRICS, NETWORK
+from training.runs import BOARD, CHECKPOINT, CONFIG, CURVES, METRICS, NETWORK, VIEWS
 from training.splits import read_subjects, split
+from training.stored_pairs import StoredPairs, store
 
 RANKS = (1, 5, 50)
 RECORD_EVERY = 10
 EMBED_AT_ONCE = 64
+LOCATION_WEIGHT = 5.0
+# Quads that are off by less, in shares of the photo's side, are corrected ever more gently.
+LOCATION_PRECISION = 0.03
+# The backbone is told at first where a picture is, less and less until a third of the training, then
+# for this share: it never sees only what the spatial transformer finds. It is told so inexactly.
+LEAST_TOLD = 0.15
+TOLD_ERROR = 0.02
 
 Report = Callable[[str], None]
 # What was measured on what is held out, by names.
@@ -87,6 +98,33 @@ def trainable_blocks(config: TrainingConfig, blocks: int, progress: float) -> in
     return min(blocks, config.trainable_blocks + thawed)
 
 
+def mirrored(pairs: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures [2n, s, s, 3], quads [2n, 4, 2] and labels [2n] of a batch, half of it in a mirror.
+
+    ``pairs`` has tensors. What is seen in a mirror counts as another subject.
+    """
+    pictures, quads, subjects = (torch.as_tensor(each) for each in pairs)
+    turned = torch.rand(len(subjects)) < 0.5
+    across = quads[:, :, [1, 0, 3, 2]] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
+    labels = 2 * subjects + turned
+    return (
+        torch.where(turned[:, None, None, None, None], pictures.flip(3), pictures).flatten(0, 1),
+        torch.where(turned[:, None, None, None], across, quads).flatten(0, 1),
+        labels.repeat_interleave(2),
+    )
+
+
+def turned_to(quads: Tensor, others: Tensor) -> Tensor:
+    """Quads [n, 4, 2] with the first corner that makes them most like others.
+
+    A picture turned by 45 degrees has two corners that are as much at the top left as each other:
+    whichever is found is right, where the mean of both would be wrong.
+    """
+    turns = torch.stack([quads.roll(turn, dims=1) for turn in range(4)])
+    nearest = (turns - others).abs().sum(dim=(2, 3)).argmin(dim=0)
+    return turns[nearest, torch.arange(len(quads), device=quads.device)]
+
+
 def recall(queries: Embeddings, gallery: Embeddings, answers: Sequence[int]) -> dict[str, float]:
     """The share of queries whose answer, a row of the gallery, is among the nearest 1, 5 and 50."""
     similarity = queries.similarity(gallery)
@@ -109,6 +147,7 @@ class Trainer:
         self.split = split(read_subjects(config), config)
         self._fingerprint = fingerprint(_files(self.split.training))
         torch.set_num_threads(config.threads)
+        _keep_memory()
         torch.manual_seed(config.seed)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = EmbeddingNetwork(
@@ -119,11 +158,13 @@ class Trainer:
         )
         self.network = network.to(memory_format=torch.channels_last).to(self._device)
         self._optimizer = _optimizer(self.network, config.weight_decay)
-        self._loss = loss_named(config.loss, config.margin, config.temperature)
+        self._loss = loss_named(
+            config.loss, config.margin, config.temperature, config.dimension, config.memory
+        )
         self._miner = miner_named(config.sampling, config.margin)
         self.history = History()
         self._restore()
-        self._started = time.monotonic() - self.history.seconds
+        self._started = 0.0
 
     def train(self, validated: Validated = lambda step, measured: None) -> History:
         """Trains to the end, with a checkpoint every few minutes or steps, and one at the end.
@@ -132,9 +173,11 @@ class Trainer:
         """
         self.run.mkdir(parents=True, exist_ok=True)
         _write_json(self.run / CONFIG, self.config.values())
-        batches = self._batches()
+        pairs = self._pairs()
         judge = _Judge(self.config, self.split.held_out, self.split.training)
         saved = time.monotonic()
+        self._started = saved - self.history.seconds
+        batches = self._batches(pairs)
         with SummaryWriter(str(self.run / BOARD), purge_step=self.history.step) as board:
             while self._progress(self.history.step) < 1:
                 self._record(self._learn(next(batches)), board)
@@ -154,7 +197,14 @@ class Trainer:
             return step / self.config.steps
         return (time.monotonic() - self._started) / (60 * self.config.minutes)
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _pairs(self) -> RenderedPairs | StoredPairs:
+        config = self.config
+        pairs = _pairs(config, self.split.training, config.clean_share)
+        if config.stored_pairs is None:
+            return pairs
+        return store(pairs, config.stored_pairs, config.seed, self.run / VIEWS)
+
+    def _batches(self, pairs: RenderedPairs | StoredPairs) -> Iterator[Pair]:
         config, subjects = self.config, self.split.training
         sampler = PairBatches(
             len(subjects),
@@ -166,7 +216,7 @@ class Trainer:
         )
         return iter(
             DataLoader(
-                _pairs(config, subjects, config.clean_share),
+                pairs,
                 batch_sampler=sampler,
                 num_workers=config.workers,
                 # A fork of a process whose libraries have threads may hang.
@@ -177,17 +227,18 @@ class Trainer:
             )
         )
 
-    def _learn(self, pairs: Tensor) -> float:
-        """One step on uint8 [n, 2, s, s, 3]; returns the loss."""
+    def _learn(self, pairs: Pair) -> float:
+        """One step on the pairs of n subjects; returns the loss."""
         progress = self._progress(self.history.step)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.config, progress)
         self._thaw(progress)
-        labels = torch.arange(len(pairs), device=self._device).repeat_interleave(2)
-        batch = as_batch(pairs.flatten(0, 1).to(self._device))
+        pictures, quads, labels = (each.to(self._device) for each in mirrored(pairs))
+        batch = as_batch(pictures)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16):
-            vectors = self.network(batch).float()
-        loss = self._loss(vectors, labels, self._miner(vectors, labels))
+            straight, astray = self._straightened(batch, quads, progress)
+            vectors = self.network.embed(straight).float()
+        loss = self._loss(vectors, labels, self._miner(vectors, labels)) + astray
         if self.config.spread_weight:
             loss = loss + self.config.spread_weight * spread(vectors, labels)
         self._optimizer.zero_grad()
@@ -195,6 +246,30 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         self._optimizer.step()
         return float(loss.detach())
+
+    def _straightened(
+        self, batch: Tensor, quads: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor | float]:
+        """Pictures [2n, 3, s, s] as the backbone is to see them, and the loss of finding them."""
+        warp = self.network.warp
+        if warp is None:
+            return batch, 0.0
+        # Of clean pictures, which are a half and all alike in this, few are enough to learn from.
+        number = torch.arange(len(batch), device=batch.device)
+        looked = (number % 2 == 1) | (number % 16 == 0)
+        rough, precise = (each.float() for each in warp.guesses(batch[looked]))
+        true = turned_to(quads[looked], rough.detach())
+        known = true.isfinite()
+        astray = sum(
+            smooth_l1_loss(each[known], true[known], beta=LOCATION_PRECISION)
+            for each in (rough, precise)
+        )
+        told = torch.rand(len(true), 1, 1, device=batch.device) < max(LEAST_TOLD, 1 - 3 * progress)
+        taken = quads.clone()
+        taken[looked] = true
+        taken += TOLD_ERROR * torch.randn_like(quads)
+        taken[looked] = torch.where(told & known, taken[looked], precise.detach())
+        return warp.straightened(batch, taken), LOCATION_WEIGHT * astray
 
     def _thaw(self, progress: float) -> None:
         """Has the blocks learn that are to by now; the others keep their statistics as well."""
@@ -239,6 +314,7 @@ class Trainer:
             "history": asdict(self.history),
             "network": weights,
             "optimizer": self._optimizer.state_dict(),
+            "memory": memory_of(self._loss),
             "random": torch.get_rng_state(),
         }
         _replace(self.run / CHECKPOINT, partial(torch.save, state))
@@ -267,6 +343,7 @@ class Trainer:
         self.history = History(**state["history"])
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+        remember(self._loss, state["memory"])
         torch.set_rng_state(state["random"].cpu())
 
 
@@ -281,7 +358,7 @@ class _Judge:
     ) -> None:
         pairs = _pairs(config, [Subject(each.reference) for each in held_out], clean_share=1.0)
         draws = [Draw(number, (config.seed, number), 1.0) for number in range(len(held_out))]
-        self._pairs = np.stack([pairs[draw] for draw in draws])
+        self._pairs = np.stack([pairs[draw].pictures for draw in draws])
         self._size = config.input_size
         photographed = [number for number, each in enumerate(held_out) if each.photos]
         self._photos = [photo for number in photographed for photo in held_out[number].photos]
@@ -335,6 +412,18 @@ def _embed(embedder: Embedder, pictures: np.typing.NDArray[np.uint8]) -> Embeddi
         for first in range(0, len(pictures), EMBED_AT_ONCE)
     ]
     return Embeddings(embedder.version, np.concatenate(parts))
+
+
+def _keep_memory() -> None:
+    """Has glibc keep freed blocks, however large, for the next step.
+
+    Without, it gives them back to the system, and a third of a step on a CPU goes into having them
+    zeroed again (mallopt(3): M_MMAP_MAX, M_TRIM_THRESHOLD).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-4, 0)
+        mallopt(-1, 2**31 - 1)
 
 
 def _single_threaded(_: int) -> None:

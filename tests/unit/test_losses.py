@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from training.losses import LossName, Sampling, loss_named, miner_named, spread
+from training.losses import (
+    LossName,
+    Sampling,
+    loss_named,
+    memory_of,
+    miner_named,
+    remember,
+    spread,
+)
 
 
 def batch(things=12, dimension=8, spread_of_a_thing=0.4):
@@ -22,7 +30,7 @@ def distances(vectors, triplets):
 def test_every_loss_learns_with_every_sampling(name, sampling):
     vectors, labels = batch(spread_of_a_thing=1.0)
     free = vectors.clone().requires_grad_()
-    loss, mine = loss_named(name, 0.4, 0.1), miner_named(sampling, 0.4)
+    loss, mine = loss_named(name, 0.4, 0.1, 8, 0), miner_named(sampling, 0.4)
     optimizer = torch.optim.Adam([free], 0.02)
     values = []
     for _ in range(60):
@@ -74,3 +82,21 @@ def test_scores_that_are_spread_cost_nothing():
     assert spread(apart, labels) == 0
     together = normalize(torch.eye(8) + 1, dim=1)
     assert spread(together, labels) > 0.1
+
+
+@pytest.mark.parametrize("name", LossName)
+def test_a_memory_adds_the_strangers_of_former_batches(name):
+    vectors, labels = batch(spread_of_a_thing=1.0)
+    alone, remembering = (loss_named(name, 0.4, 0.1, 8, size) for size in (0, 48))
+    assert memory_of(alone) == {}
+    strangers, _ = batch(things=12)
+    first = remembering(strangers, labels + 100, None)
+    assert float(remembering(vectors, labels, None)) != pytest.approx(
+        float(alone(vectors, labels, None))
+    )
+    again = loss_named(name, 0.4, 0.1, 8, 48)
+    remember(again, memory_of(remembering))
+    assert torch.equal(
+        again(strangers, labels + 200, None), remembering(strangers, labels + 200, None)
+    )
+    assert first.isfinite()

@@ -1,9 +1,16 @@
+import cv2
 import numpy as np
 import pytest
 import torch
 from torchvision.models import get_model
 
-from indexing.network import Embedder, EmbeddingNetwork, load_network
+from indexing.network import (
+    UNIT_SQUARE,
+    Embedder,
+    EmbeddingNetwork,
+    SpatialTransformer,
+    load_network,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,16 +45,34 @@ def test_what_is_no_backbone_is_refused(name):
         EmbeddingNetwork(name)
 
 
-def test_a_spatial_transformer_begins_by_changing_nothing():
+def test_a_spatial_transformer_begins_by_looking_at_the_whole_photo():
     torch.manual_seed(1)
     network = EmbeddingNetwork(dimension=8, spatial_transformer=True).eval()
-    batch = torch.randn(2, 3, 64, 64)
-    assert torch.allclose(network.warp(batch), batch, atol=1e-4)
+    rough, _ = network.warp.guesses(torch.randn(2, 3, 64, 64))
+    assert torch.equal(rough, torch.tensor(UNIT_SQUARE).expand(2, 4, 2))
+
+
+def test_a_network_with_a_spatial_transformer_is_loaded_as_it_was():
+    network = EmbeddingNetwork(dimension=8, spatial_transformer=True).eval()
     state = {name: values.numpy() for name, values in network.state_dict().items()}
     again = load_network("mobilenet_v3_small", 8, state, spatial_transformer=True)
     pictures = [np.full((50, 40, 3), 90, np.uint8)]
     one, other = (Embedder(each, "v", 64).embed(pictures).vectors for each in (network, again))
     assert np.array_equal(one, other)
+
+
+def test_a_quad_is_cut_out_and_straightened():
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    picture = cv2.resize(picture, (112, 112), interpolation=cv2.INTER_CUBIC)
+    turned = np.rot90(cv2.resize(picture, (56, 56), interpolation=cv2.INTER_AREA))
+    photo = np.full((112, 112, 3), 255, np.uint8)
+    photo[28:84, 42:98] = turned
+    left, top, right, bottom = 42 / 112, 28 / 112, 98 / 112, 84 / 112
+    # Its top left is at the bottom left, now that it is turned to the left.
+    quad = torch.tensor([[(left, bottom), (left, top), (right, top), (right, bottom)]])
+    batch = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
+    straight = SpatialTransformer().straightened(batch, quad)[0].permute(1, 2, 0).numpy()
+    assert np.abs(straight - cv2.resize(picture, (64, 64))).mean() < 10
 
 
 def test_pretrained_weights_come_from_a_file(tmp_path):

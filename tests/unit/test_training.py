@@ -9,21 +9,34 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from indexing.embedding import Embeddings
-from indexing.network import EmbeddingNetwork
+from indexing.network import UNIT_SQUARE, EmbeddingNetwork, as_batch
 from training.__main__ import app
 from training.config import TrainingConfig, read_config
 from training.datasets import DatasetError, find_pictures, fingerprint, read_dataset
 from training.losses import LossName, Sampling
 from training.mining import HardNegative, Verdict
-from training.rendering import PairBatches, RenderedPairs, Renderer, Subject, Views, numbered
+from training.rendering import (
+    Draw,
+    Pair,
+    PairBatches,
+    RenderedPairs,
+    Renderer,
+    Subject,
+    Views,
+    numbered,
+    upright,
+)
 from training.splits import read_subjects, split
+from training.stored_pairs import StoredPairs, store
 from training.trainer import (
     RunMismatchError,
     Trainer,
     hardness,
     learning_rate,
+    mirrored,
     recall,
     trainable_blocks,
+    turned_to,
 )
 
 
@@ -163,13 +176,15 @@ def draws(count, subjects=20):
 @pytest.mark.parametrize("views", Views)
 def test_pairs_are_rendered_the_same_from_the_same_draw(folder, views):
     pairs, (draw,) = pairs_of(folder, views=views), draws(1)
-    assert pairs[draw].shape == (2, 32, 32, 3)
-    assert np.array_equal(pairs[draw], pairs[draw])
+    first, second = pairs[draw], pairs[draw]
+    assert first.pictures.shape == (2, 32, 32, 3)
+    assert np.array_equal(first.pictures, second.pictures)
+    assert np.array_equal(first.quads, second.quads)
 
 
 def test_kinds_of_views_differ(folder):
     rendered = {
-        b"".join(pairs_of(folder, views=views)[draw].tobytes() for draw in draws(8))
+        b"".join(pairs_of(folder, views=views)[draw].pictures.tobytes() for draw in draws(8))
         for views in Views
     }
     assert len(rendered) == len(Views)
@@ -179,9 +194,76 @@ def test_photos_are_learnt_from_where_there_are_some(folder, tmp_path):
     reference, photo = find_pictures([folder])[0], tmp_path / "photo.png"
     cv2.imwrite(str(photo), np.full((60, 80, 3), (250, 0, 250), np.uint8))
     pairs = RenderedPairs([Subject(reference, (photo,))], 32, 1.0, Renderer(Views.FULL, 48))
-    seconds = [pairs[draw][1].astype(int) for draw in draws(20, subjects=1)]
-    photos = sum(bool((each[..., 1] < 60).all()) for each in seconds)
-    assert 5 <= photos <= 15
+    drawn = [pairs[draw] for draw in draws(20, subjects=1)]
+    photos = [bool((each.pictures[1, ..., 1] < 60).all()) for each in drawn]
+    assert 5 <= sum(photos) <= 15
+    # Where the reference is in a photo is not known.
+    assert [bool(np.isnan(each.quads[1]).all()) for each in drawn] == photos
+
+
+def test_a_pair_says_where_its_subject_is(tmp_path):
+    white = tmp_path / "white.png"
+    cv2.imwrite(str(white), np.full((60, 80, 3), 255, np.uint8))
+    pairs = RenderedPairs([Subject(white)], 64, 1.0, Renderer(Views.PERSPECTIVE, 77))
+    for draw in draws(10, subjects=1):
+        drawn = pairs[draw]
+        assert np.array_equal(drawn.quads[0], UNIT_SQUARE)
+        within = np.zeros((64, 64), np.uint8)
+        cv2.fillConvexPoly(within, (64 * drawn.quads[1] - 0.5).round().astype(np.int32), 1)
+        assert drawn.pictures[1][within > 0].mean() > 200
+
+
+def test_a_rectified_view_is_all_subject(folder):
+    (draw,) = draws(1)
+    assert np.array_equal(pairs_of(folder, views=Views.RECTIFIED)[draw].quads[1], UNIT_SQUARE)
+
+
+def test_the_first_corner_is_at_the_top_left_however_a_picture_is_turned():
+    square = np.array(UNIT_SQUARE, np.float32)
+    quad = 0.2 + 0.5 * square
+    for turn in range(4):
+        assert np.array_equal(upright(np.roll(quad, turn, axis=0)), quad)
+
+
+def test_a_quad_turned_by_45_degrees_may_begin_at_either_corner():
+    quad = torch.tensor([[[0.5, 0.1], [0.9, 0.5], [0.5, 0.9], [0.1, 0.5]]])
+    near = quad + 0.01
+    for turn in range(4):
+        assert torch.equal(turned_to(quad.roll(turn, dims=1), near), quad)
+
+
+def test_a_mirror_makes_other_subjects_of_half_the_pairs():
+    torch.manual_seed(0)
+    picture = torch.zeros(40, 2, 4, 4, 3, dtype=torch.uint8)
+    picture[:, :, :, 0] = 9
+    left = torch.tensor([[0.0, 0.0], [0.25, 0.0], [0.25, 1.0], [0.0, 1.0]])
+    pairs = Pair(picture, left.expand(40, 2, 4, 2), torch.arange(40))
+    pictures, quads, labels = mirrored(pairs)
+    turned = pictures[:, 0, 0, 0] == 0
+    assert 20 < int(turned.sum()) < 60
+    assert torch.equal(turned, labels % 2 == 1)
+    assert torch.equal(labels // 2, torch.arange(40).repeat_interleave(2))
+    right = torch.tensor([[0.75, 0.0], [1.0, 0.0], [1.0, 1.0], [0.75, 1.0]])
+    assert torch.equal(quads[turned], right.expand(int(turned.sum()), 4, 2))
+    assert (pictures[turned][:, :, -1] == 9).all()
+
+
+def test_stored_pairs_are_rendered_once_and_drawn_again(folder, tmp_path):
+    rendered, stored = pairs_of(folder), tmp_path / "views"
+    store(rendered, 2, 5, stored)
+    written = (stored / "pictures.npy").stat().st_mtime_ns
+    pairs = store(rendered, 2, 5, stored)
+    assert (stored / "pictures.npy").stat().st_mtime_ns == written
+    expected = [rendered[Draw(3, (5, 3, number), hard)] for number, hard in ((0, 0.2), (1, 1.0))]
+    drawn = {pairs[Draw(3, (number,), 0.7)].pictures.tobytes() for number in range(20)}
+    assert drawn == {each.pictures.tobytes() for each in expected}
+
+
+def test_stored_pairs_that_were_not_finished_are_rendered_anew(folder, tmp_path):
+    rendered = pairs_of(folder)
+    (tmp_path / "pictures.npy").write_bytes(b"cut off")
+    store(rendered, 1, 5, tmp_path)
+    assert StoredPairs(tmp_path)[Draw(0, (1,), 1.0)].pictures.any()
 
 
 def test_a_split_keeps_held_out_pictures_apart(folder):
@@ -276,6 +358,24 @@ def test_training_lowers_the_loss_and_leaves_a_usable_network(folder, tmp_path):
     assert list((run / "tensorboard").iterdir())
 
 
+def test_a_spatial_transformer_learns_where_pictures_are(folder, tmp_path):
+    plan = config(folder, spatial_transformer=True, input_size=64, steps=60, held_out=0.25)
+    trainer = Trainer(plan, tmp_path, print)
+
+    def astray():
+        shown = [pairs[draw] for draw in draws(15, subjects=15)]
+        batch = as_batch(torch.from_numpy(np.stack([each.pictures[1] for each in shown])))
+        true = torch.from_numpy(np.stack([each.quads[1] for each in shown]))
+        with torch.inference_mode():
+            _, found = trainer.network.eval().warp.guesses(batch)
+            return float((found - turned_to(true, found)).abs().mean())
+
+    pairs = RenderedPairs(trainer.split.training, 64, 1.0, Renderer(Views.FULL, 77))
+    before = astray()
+    trainer.train()
+    assert astray() < 0.8 * before
+
+
 def test_a_run_is_the_same_for_the_same_seed(folder, tmp_path):
     first, second = (
         Trainer(config(folder, steps=10), tmp_path / name, print).train() for name in "ab"
@@ -283,13 +383,21 @@ def test_a_run_is_the_same_for_the_same_seed(folder, tmp_path):
     assert first.loss[0]["loss"] == pytest.approx(second.loss[0]["loss"], rel=1e-3)
 
 
-@pytest.mark.parametrize("stopped", [10, 13])
-def test_a_killed_run_goes_on_as_if_undisturbed(folder, tmp_path, stopped):
-    changes = {
-        "architecture": "efficientnet_b0",
-        "sampling": Sampling.UNIFORM,
-        "loss": LossName.TRIPLET,
-    }
+@pytest.mark.parametrize(
+    ("stopped", "changes"),
+    [
+        (
+            10,
+            {
+                "architecture": "efficientnet_b0",
+                "sampling": Sampling.UNIFORM,
+                "loss": LossName.TRIPLET,
+            },
+        ),
+        (13, {"spatial_transformer": True, "memory": 64, "stored_pairs": 2}),
+    ],
+)
+def test_a_killed_run_goes_on_as_if_undisturbed(folder, tmp_path, stopped, changes):
     plan = config(folder, steps=20, checkpoint_steps=stopped, **changes)
     whole = Trainer(plan, tmp_path / "whole", print).train()
 

@@ -1,0 +1,83 @@
+"""Pairs rendered once, before a training that sees each many times.
+
+Rendering takes as long as learning where there is no GPU: with some pairs of each picture stored, twice
+as many are learnt from in the same time.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.lib.format import open_memmap
+from rich.progress import track
+from torch.utils.data import Dataset
+
+from training.rendering import Draw, Pair, RenderedPairs
+
+# How hard the first of a subject's pairs is; the last is as hard as can be.
+LEAST_HARDNESS = 0.2
+PICTURES, QUADS = "pictures.npy", "quads.npy"
+
+
+class StoredPairs(Dataset[Pair]):
+    """Pairs of a folder that ``store`` wrote: any of a subject's, whatever the draw's hardness."""
+
+    def __init__(self, folder: Path) -> None:
+        # Opened where it is first read: the loader sends the dataset to other processes.
+        self._folder = folder
+        self._pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None = None
+        self._quads = np.load(folder / QUADS)
+
+    def __getitem__(self, draw: Draw) -> Pair:
+        """One of the pairs of a draw's subject."""
+        if self._pictures is None:
+            self._pictures = np.load(self._folder / PICTURES, mmap_mode="r")
+        rng = np.random.default_rng(draw.seed)
+        place = draw.subject, int(rng.integers(self._quads.shape[1]))
+        return Pair(np.array(self._pictures[place]), self._quads[place], draw.subject)
+
+
+def store(pairs: RenderedPairs, each: int, seed: int, folder: Path) -> StoredPairs:
+    """Renders ``each`` pairs of each subject into a folder, unless they are there.
+
+    They take 6 bytes for each pixel of ``input_size`` squared.
+    """
+    if (folder / QUADS).exists():
+        return StoredPairs(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (len(pairs), each, 2, pairs.input_size, pairs.input_size, 3)
+    pictures = open_memmap(folder / PICTURES, mode="w+", dtype=np.uint8, shape=shape)
+    quads = np.empty((len(pairs), each, 2, 4, 2), np.float32)
+    hardness = np.linspace(LEAST_HARDNESS, 1, each).tolist()
+    draws = [
+        [Draw(subject, (seed, subject, number), hard) for number, hard in enumerate(hardness)]
+        for subject in range(len(pairs))
+    ]
+    cores = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(cores, get_context("spawn"), _enter, (pairs,)) as processes:
+        rendered = processes.map(_render, draws, chunksize=8)
+        for subject, found in enumerate(track(rendered, "Rendering views", total=len(draws))):
+            for number, pair in enumerate(found):
+                pictures[subject, number], quads[subject, number] = pair.pictures, pair.quads
+    pictures.flush()
+    # Written last, and at once: the folder is whole where it is there.
+    np.save(folder / f"part-{QUADS}", quads)
+    os.replace(folder / f"part-{QUADS}", folder / QUADS)
+    return StoredPairs(folder)
+
+
+_pairs: RenderedPairs
+
+
+def _enter(pairs: RenderedPairs) -> None:
+    global _pairs
+    _pairs = pairs
+    cv2.setNumThreads(1)
+
+
+def _render(draws: Sequence[Draw]) -> list[Pair]:
+    return [_pairs[draw] for draw in draws]
