@@ -310,12 +310,17 @@ def chaos(
     ] = None,
     times: Annotated[int, typer.Option(min=1, help="How often to kill each.")] = 5,
     small: Annotated[bool, typer.Option("--small", help="Kill each once.")] = False,
+    rolling_out: Annotated[
+        bool, typer.Option("--rolling-out", help="Kill each at some moment of a model's rollout.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of what is written, scanned and killed when.")] = 0,
     bundle: Bundle = DEFAULT_BUNDLE,
 ) -> None:
     """Kill each kind of process of a server in turn, and measure what each leads to by itself."""
     with _explained():
-        report = chaotic.run(output, bundle, victim or list(Victim), 1 if small else times, seed)
+        victims = victim or list(Victim)
+        times = 1 if small else times
+        report = chaotic.run(output, bundle, victims, times, seed, rolling_out=rolling_out)
         if any(toll["lost"] or toll["wrong"] for toll in report["tolls"].values()):
             raise typer.Exit(1)
 

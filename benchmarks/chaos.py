@@ -3,7 +3,7 @@
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from benchmarks.victims import NEVER, Victim, found, kill
 
 # Publishers write so long before the first kill, and between two.
 PAUSE_SECONDS = 3.0
+# A kill in a rollout comes up to so long after its start.
+ROLLOUT_SECONDS = 5.0
 # So slow that the worker is in the midst of it when it is killed, and as fast as it can after that.
 SLOW_IMAGES_PER_SECOND, UNLIMITED = 0.5, 0.0
 READY_SECONDS = 120.0
@@ -69,16 +71,36 @@ class _Scene:
     publishers: Sequence[Publisher]
 
 
-def run(output: Path, bundle: Path, victims: Sequence[Victim], times: int, seed: int) -> Report:
+@dataclass(frozen=True, slots=True)
+class _Kills:
+    """What is to be killed, how often, and whether during a rollout."""
+
+    victim: Victim
+    times: int
+    during: bool
+
+
+def run(
+    output: Path,
+    bundle: Path,
+    victims: Sequence[Victim],
+    times: int,
+    seed: int,
+    *,
+    rolling_out: bool = False,
+) -> Report:
     """Kills each victim so many times, prints what came of it, and writes the report.
 
-    Raises BenchmarkError where the server does not come back, or a rollout does not end well.
+    The rollout worker is killed while it works; with ``rolling_out`` all others are as well, at any
+    moment of a rollout. Raises BenchmarkError where the server does not come back, or a rollout does
+    not get ready after that.
     """
     with (
         tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder,
         LocalServer(bundle, Path(folder)).running() as server,
     ):
-        tolls = _tolls(server, Path(folder), victims, times, random.Random(seed))
+        during = frozenset(Victim) if rolling_out else frozenset({Victim.WORKER})
+        tolls = _tolls(server, Path(folder), victims, during, times, random.Random(seed))
     report = Report(tolls=tolls)
     write_json(output, report)
     console.print(_table(report))
@@ -88,37 +110,43 @@ def run(output: Path, bundle: Path, victims: Sequence[Victim], times: int, seed:
 
 
 def _tolls(
-    server: LocalServer, folder: Path, victims: Sequence[Victim], times: int, rng: random.Random
+    server: LocalServer,
+    folder: Path,
+    victims: Sequence[Victim],
+    during: Set[Victim],
+    times: int,
+    rng: random.Random,
 ) -> dict[str, Toll]:
     model = ""
     with Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS) as operator:
-        if Victim.WORKER in victims:
+        if during.intersection(victims):
             model = write_bundle(folder / "another")
             operator.register_model(folder / "another")
         scene = _Scene(server, operator, model, made_publishers(server.target, server.operator_key))
         tolls = {}
         for victim in victims:
             with step(console, f"Killing the {victim}"):
-                tolls[victim.value] = _toll(scene, victim, times, rng)
+                kills = _Kills(victim, times, during=victim in during)
+                tolls[victim.value] = _toll(scene, kills, rng)
     for publisher in scene.publishers:
         publisher.close()
     return tolls
 
 
-def _toll(scene: _Scene, victim: Victim, times: int, rng: random.Random) -> Toll:
+def _toll(scene: _Scene, kills: _Kills, rng: random.Random) -> Toll:
     publishers = scene.publishers
     before = counted(publishers)
     known = [len(publisher.wrong()) for publisher in publishers]
     recoveries = []
     with busy(publishers, rng.random()):
-        for _ in range(times):
+        for _ in range(kills.times):
             time.sleep(PAUSE_SECONDS)
-            with _rollout(scene) if victim is Victim.WORKER else nullcontext():
-                recoveries.append(kill(scene.server, victim, publishers))
+            with _rollout(scene, rng) if kills.during else nullcontext():
+                recoveries.append(kill(scene.server, kills.victim, publishers))
     counts = counted(publishers).since(before)
     wrong = (each.wrong()[count:] for each, count in zip(publishers, known, strict=True))
     return Toll(
-        kills=times,
+        kills=kills.times,
         scans=counts.scans,
         failed_scans=counts.failed_scans.total(),
         writes=counts.writes,
@@ -136,17 +164,18 @@ def _longest(seconds: Sequence[float]) -> float | None:
 
 
 @contextmanager
-def _rollout(scene: _Scene) -> Iterator[None]:
-    """A rollout that has a worker during the block, and must be ready after it."""
+def _rollout(scene: _Scene, rng: random.Random) -> Iterator[None]:
+    """A rollout that has a worker, somewhere in its midst, and must be ready after the block."""
     operator = scene.operator
     rollout = operator.start_rollout(scene.model, max_images_per_second=SLOW_IMAGES_PER_SECOND)
     found(scene.server, Victim.WORKER)
+    time.sleep(rng.uniform(0, ROLLOUT_SECONDS))
     yield
     operator.update_rollout(rollout.name, max_images_per_second=UNLIMITED)
     deadline = time.monotonic() + READY_SECONDS
     while rollout.state is not RolloutState.READY:
         if time.monotonic() > deadline:
-            raise BenchmarkError(f"The rollout is {rollout.state} after its worker was killed.")
+            raise BenchmarkError(f"The rollout is still {rollout.state} after the kill.")
         time.sleep(0.5)
         rollout = operator.get_rollout(rollout.name)
     operator.end_rollout(rollout.name)

@@ -31,6 +31,7 @@ from indexing.voting import vote
 from training.config import read_config
 from training.datasets import (
     AnsweredQueries,
+    DatasetError,
     find_pictures,
     own_references,
     read_dataset,
@@ -149,8 +150,14 @@ class Outcome:
 
 
 def read_datasets(folders: Sequence[Path]) -> dict[str, AnsweredQueries]:
-    """Datasets by the names of their folders. Raises DatasetError."""
-    return {Path(os.path.abspath(folder)).name: read_dataset(folder) for folder in folders}
+    """Datasets by the names of their folders. Raises DatasetError, also for two of one name."""
+    datasets: dict[str, AnsweredQueries] = {}
+    for folder in folders:
+        name = Path(os.path.abspath(folder)).name
+        if name in datasets:
+            raise DatasetError([f"{folder}: another dataset is called '{name}' as well"])
+        datasets[name] = read_dataset(folder)
+    return datasets
 
 
 def gallery_of(

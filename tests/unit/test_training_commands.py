@@ -206,3 +206,11 @@ def test_bad_data_is_named_before_training_starts(dataset, tmp_path):
 
 def test_a_command_without_a_place_for_its_figures_says_so(dataset):
     assert "--output FILE.json" in refused("evaluate", "--dataset", dataset)
+
+
+def test_two_datasets_of_one_name_are_refused(dataset, tmp_path):
+    other = tmp_path / "elsewhere" / dataset.name
+    shutil.copytree(dataset, other)
+    output = ("--output", tmp_path / "figures.json")
+    problem = refused("evaluate", "--dataset", dataset, "--dataset", other, *output)
+    assert f"another dataset is called '{dataset.name}' as well" in problem
