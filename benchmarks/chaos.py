@@ -119,7 +119,7 @@ def _tolls(
 ) -> dict[str, Toll]:
     model = ""
     with Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS) as operator:
-        if during.intersection(victims):
+        if during & set(victims):
             model = write_bundle(folder / "another")
             operator.register_model(folder / "another")
         scene = _Scene(server, operator, model, made_publishers(server.target, server.operator_key))

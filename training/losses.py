@@ -42,14 +42,8 @@ class Sampling(StrEnum):
     DISTANCE_WEIGHTED = "distance-weighted"
 
 
-def loss_named(
-    name: LossName, margin: float, temperature: float, dimension: int, memory: int
-) -> Loss:
-    """A loss over triplets or pairs; ``margin`` is in units of distance, for those that have one.
-
-    With a ``memory``, each batch is compared to the last so many vectors as well (cross-batch memory,
-    Wang et al., 2020).
-    """
+def loss_named(name: LossName, margin: float, temperature: float) -> Loss:
+    """A loss over triplets or pairs; ``margin`` is in units of distance, for those that have one."""
     if name is LossName.TRIPLET:
         loss: Any = losses.TripletMarginLoss(margin=margin)
     elif name is LossName.CONTRASTIVE:
@@ -58,17 +52,26 @@ def loss_named(
         loss = losses.MultiSimilarityLoss()
     else:
         loss = losses.SupConLoss(temperature=temperature)
-    remembering: Loss = losses.CrossBatchMemory(loss, dimension, memory) if memory else loss
-    return remembering
+    named: Loss = loss
+    return named
+
+
+def remembering(loss: Loss, dimension: int, size: int) -> Loss:
+    """The loss of each batch compared to the last ``size`` vectors, its own among them.
+
+    Cross-batch memory (Wang et al., 2020). It begins empty.
+    """
+    memory: Loss = losses.CrossBatchMemory(loss, dimension, size)
+    return memory
 
 
 def memory_of(loss: Loss) -> dict[str, Any]:
-    """What a loss remembers of former batches, to be given to ``remember``; empty for most."""
-    return {name: getattr(loss, name) for name in MEMORY if hasattr(loss, name)}
+    """What a ``remembering`` loss has of former batches."""
+    return {name: getattr(loss, name) for name in MEMORY}
 
 
 def remember(loss: Loss, memory: dict[str, Any]) -> None:
-    """Has a loss go on with a memory."""
+    """Has a ``remembering`` loss go on from a memory."""
     for name, values in memory.items():
         setattr(loss, name, values)
 

@@ -24,7 +24,7 @@ from indexing.network import Embedder, EmbeddingNetwork, as_batch, squashed
 from training.config import TrainingConfig
 from training.curves import plot_curves
 from training.datasets import fingerprint, read_picture
-from training.losses import loss_named, memory_of, miner_named, remember, spread
+from training.losses import loss_named, memory_of, miner_named, remember, remembering, spread
 from training.mining import read_negatives
 from training.rendering import (
     LONG_SIDE,
@@ -43,6 +43,9 @@ from training.stored_pairs import StoredPairs, store
 RANKS = (1, 5, 50)
 RECORD_EVERY = 10
 EMBED_AT_ONCE = 64
+# Embeddings change too fast at first for former ones to be compared to: with them from the start,
+# nothing was learnt in as many steps as it takes to learn half without.
+MEMORY_FROM = 0.1
 LOCATION_WEIGHT = 5.0
 # Quads that are off by less, in shares of the photo's side, are corrected ever more gently.
 LOCATION_PRECISION = 0.03
@@ -158,8 +161,9 @@ class Trainer:
         )
         self.network = network.to(memory_format=torch.channels_last).to(self._device)
         self._optimizer = _optimizer(self.network, config.weight_decay)
-        self._loss = loss_named(
-            config.loss, config.margin, config.temperature, config.dimension, config.memory
+        self._loss = loss_named(config.loss, config.margin, config.temperature)
+        self._remembering = (
+            remembering(self._loss, config.dimension, config.memory) if config.memory else None
         )
         self._miner = miner_named(config.sampling, config.margin)
         self.history = History()
@@ -238,7 +242,8 @@ class Trainer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16):
             straight, astray = self._straightened(batch, quads, progress)
             vectors = self.network.embed(straight).float()
-        loss = self._loss(vectors, labels, self._miner(vectors, labels)) + astray
+        remembers = self._remembering if progress >= MEMORY_FROM else None
+        loss = (remembers or self._loss)(vectors, labels, self._miner(vectors, labels)) + astray
         if self.config.spread_weight:
             loss = loss + self.config.spread_weight * spread(vectors, labels)
         self._optimizer.zero_grad()
@@ -314,7 +319,7 @@ class Trainer:
             "history": asdict(self.history),
             "network": weights,
             "optimizer": self._optimizer.state_dict(),
-            "memory": memory_of(self._loss),
+            "memory": memory_of(self._remembering) if self._remembering else {},
             "random": torch.get_rng_state(),
         }
         _replace(self.run / CHECKPOINT, partial(torch.save, state))
@@ -343,7 +348,8 @@ class Trainer:
         self.history = History(**state["history"])
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
-        remember(self._loss, state["memory"])
+        if self._remembering:
+            remember(self._remembering, state["memory"])
         torch.set_rng_state(state["random"].cpu())
 
 

@@ -9,6 +9,7 @@ from training.losses import (
     memory_of,
     miner_named,
     remember,
+    remembering,
     spread,
 )
 
@@ -30,7 +31,7 @@ def distances(vectors, triplets):
 def test_every_loss_learns_with_every_sampling(name, sampling):
     vectors, labels = batch(spread_of_a_thing=1.0)
     free = vectors.clone().requires_grad_()
-    loss, mine = loss_named(name, 0.4, 0.1, 8, 0), miner_named(sampling, 0.4)
+    loss, mine = loss_named(name, 0.4, 0.1), miner_named(sampling, 0.4)
     optimizer = torch.optim.Adam([free], 0.02)
     values = []
     for _ in range(60):
@@ -87,16 +88,12 @@ def test_scores_that_are_spread_cost_nothing():
 @pytest.mark.parametrize("name", LossName)
 def test_a_memory_adds_the_strangers_of_former_batches(name):
     vectors, labels = batch(spread_of_a_thing=1.0)
-    alone, remembering = (loss_named(name, 0.4, 0.1, 8, size) for size in (0, 48))
-    assert memory_of(alone) == {}
     strangers, _ = batch(things=12)
-    first = remembering(strangers, labels + 100, None)
-    assert float(remembering(vectors, labels, None)) != pytest.approx(
-        float(alone(vectors, labels, None))
-    )
-    again = loss_named(name, 0.4, 0.1, 8, 48)
-    remember(again, memory_of(remembering))
-    assert torch.equal(
-        again(strangers, labels + 200, None), remembering(strangers, labels + 200, None)
-    )
-    assert first.isfinite()
+    alone = loss_named(name, 0.4, 0.1)
+    first = remembering(alone, 8, 48)
+    first(strangers, labels + 100, None)
+    compared = float(first(vectors, labels, None))
+    assert compared != pytest.approx(float(alone(vectors, labels, None)))
+    resumed = remembering(alone, 8, 48)
+    remember(resumed, memory_of(first))
+    assert torch.equal(resumed(strangers, labels, None), first(strangers, labels, None))
