@@ -20,6 +20,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus, LoggingConfig
 
+from indexing.allocator import keep_freed_memory
 from indexing.blobs import BlobStore
 from indexing.bundle_store import BundleStore
 from indexing.errors import ImageLinkError, ShardUnavailable
@@ -151,6 +152,7 @@ class Scanner(Services):
 
     async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
         configure_logs()
+        keep_freed_memory()
         _one_thread_per_request()
         _one_thread_for_the_network()
         pool = await open_pool(backends.database_url, settings.database_connections)
@@ -203,6 +205,7 @@ class RolloutWorker:
     async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
         os.nice(LOWEST_PRIORITY)
         configure_logs()
+        keep_freed_memory()
         _one_thread_per_request()
         _one_thread_for_the_network()
         pool = await open_pool(backends.database_url, settings.database_connections)

@@ -1,6 +1,5 @@
 """Metric learning of the global embedding: a configuration in, a run folder out."""
 
-import ctypes
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from torch.nn.functional import smooth_l1_loss
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
+from indexing.allocator import keep_freed_memory
 from indexing.embedding import Embeddings
 from indexing.network import Embedder, EmbeddingNetwork, as_batch, squashed
 from training.config import TrainingConfig
@@ -150,7 +150,7 @@ class Trainer:
         self.split = split(read_subjects(config), config)
         self._fingerprint = fingerprint(_files(self.split.training))
         torch.set_num_threads(config.threads)
-        _keep_memory()
+        keep_freed_memory(of_any_size=True)
         torch.manual_seed(config.seed)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = EmbeddingNetwork(
@@ -418,18 +418,6 @@ def _embed(embedder: Embedder, pictures: np.typing.NDArray[np.uint8]) -> Embeddi
         for first in range(0, len(pictures), EMBED_AT_ONCE)
     ]
     return Embeddings(embedder.version, np.concatenate(parts))
-
-
-def _keep_memory() -> None:
-    """Has glibc keep freed blocks, however large, for the next step.
-
-    Without, it gives them back to the system, and a third of a step on a CPU goes into having them
-    zeroed again (mallopt(3): M_MMAP_MAX, M_TRIM_THRESHOLD).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-4, 0)
-        mallopt(-1, 2**31 - 1)
 
 
 def _single_threaded(_: int) -> None:
