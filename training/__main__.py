@@ -144,6 +144,9 @@ def train(
     steps: Steps = None,
     architecture: Architecture = "mobilenet_v3_small",
     weights: Weights = None,
+    start: Annotated[
+        Path | None, typer.Option(help="A run of the same network, to begin as it ended.")
+    ] = None,
     dimension: Annotated[int, typer.Option(min=1, help="Length of an embedding.")] = 128,
     input_size: InputSize = 160,
     pairs: Annotated[int, typer.Option(min=2, help="References in a batch.")] = 96,
@@ -162,9 +165,6 @@ def train(
         bool,
         typer.Option("--spatial-transformer", help="Find the picture and straighten it first."),
     ] = False,
-    memory: Annotated[
-        int, typer.Option(min=0, help="Vectors of former batches to compare each batch to.")
-    ] = 0,
     views: Annotated[Views, typer.Option(help="What views are rendered with.")] = Views.FULL,
     stored_pairs: Annotated[
         int | None,
@@ -189,10 +189,10 @@ def train(
         held_out=held_out,
         views=views,
         stored_pairs=stored_pairs,
-        memory=memory,
         negatives=str(negatives) if negatives else None,
         architecture=architecture,
         weights=weights,
+        start=str(start) if start else None,
         dimension=dimension,
         spatial_transformer=spatial_transformer,
         trainable_blocks=trainable_blocks,

@@ -23,14 +23,13 @@ class TrainingConfig:
     ``negatives`` is a file of hard negatives, of which each batch has some beside those they are like.
 
     **Network.** ``architecture`` is torchvision's name of the backbone, ``weights`` its pretrained
-    ones (torchvision's name or a file). A ``spatial_transformer`` finds the picture in a photo of
+    ones (torchvision's name or a file); with ``start`` all begins as the network of that run. A ``spatial_transformer`` finds the picture in a photo of
     ``input_size`` pixels a side first, and the backbone sees it straightened. Only the last ``trainable_blocks`` of its blocks are trained,
     all by default; with ``unfreeze_every`` one more is after each such share of the training.
 
     **Learning.** A batch has ``pairs`` references of ``input_size`` pixels a side. ``margin`` is that
     of the loss and of semi-hard ``sampling``, ``temperature`` that of InfoNCE, ``spread_weight`` that
-    of the regulariser which spreads scores. ``memory`` is how many vectors of former batches a batch is
-    compared to as well. Training ends after ``steps``, or after ``minutes`` where
+    of the regulariser which spreads scores. Training ends after ``steps``, or after ``minutes`` where
     ``steps`` is None. The learning rate rises during the share ``warm_up`` of the training and views
     get harder during the share ``curriculum``. Every ``checkpoint_steps``, or else
     ``checkpoint_minutes``, the run is judged and saved. ``bf16`` computes in bfloat16 where it can.
@@ -47,6 +46,7 @@ class TrainingConfig:
     negatives: str | None = None
     architecture: str = "mobilenet_v3_small"
     weights: str | None = None
+    start: str | None = None
     dimension: int = 128
     spatial_transformer: bool = False
     trainable_blocks: int | None = None
@@ -56,7 +56,6 @@ class TrainingConfig:
     margin: float = 0.2
     temperature: float = 0.07
     spread_weight: float = 0.0
-    memory: int = 0
     input_size: int = 160
     pairs: int = 96
     minutes: float = 40.0

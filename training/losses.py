@@ -14,9 +14,6 @@ Triplets = tuple[Tensor, Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor, Triplets | None], Tensor]
 Miner = Callable[[Tensor, Tensor], Triplets | None]
 
-# The attributes of CrossBatchMemory that change: its state_dict lacks the last two.
-MEMORY = ("embedding_memory", "label_memory", "queue_idx", "has_been_filled")
-
 
 class LossName(StrEnum):
     """Losses to choose from."""
@@ -54,26 +51,6 @@ def loss_named(name: LossName, margin: float, temperature: float) -> Loss:
         loss = losses.SupConLoss(temperature=temperature)
     named: Loss = loss
     return named
-
-
-def remembering(loss: Loss, dimension: int, size: int) -> Loss:
-    """The loss of each batch compared to the last ``size`` vectors, its own among them.
-
-    Cross-batch memory (Wang et al., 2020). It begins empty.
-    """
-    memory: Loss = losses.CrossBatchMemory(loss, dimension, size)
-    return memory
-
-
-def memory_of(loss: Loss) -> dict[str, Any]:
-    """What a ``remembering`` loss has of former batches."""
-    return {name: getattr(loss, name) for name in MEMORY}
-
-
-def remember(loss: Loss, memory: dict[str, Any]) -> None:
-    """Has a ``remembering`` loss go on from a memory."""
-    for name, values in memory.items():
-        setattr(loss, name, values)
 
 
 def miner_named(sampling: Sampling, margin: float) -> Miner:

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 from torch.utils.data import DataLoader
@@ -24,7 +24,7 @@ from indexing.network import Embedder, EmbeddingNetwork, as_batch, squashed
 from training.config import TrainingConfig
 from training.curves import plot_curves
 from training.datasets import fingerprint, read_picture
-from training.losses import loss_named, memory_of, miner_named, remember, remembering, spread
+from training.losses import loss_named, miner_named, spread
 from training.mining import read_negatives
 from training.rendering import (
     LONG_SIDE,
@@ -43,9 +43,6 @@ from training.stored_pairs import StoredPairs, store
 RANKS = (1, 5, 50)
 RECORD_EVERY = 10
 EMBED_AT_ONCE = 64
-# Embeddings change too fast at first for former ones to be compared to: with them from the start,
-# nothing was learnt in as many steps as it takes to learn half without.
-MEMORY_FROM = 0.1
 LOCATION_WEIGHT = 5.0
 # Quads that are off by less, in shares of the photo's side, are corrected ever more gently.
 LOCATION_PRECISION = 0.03
@@ -140,7 +137,7 @@ class Trainer:
     """One run. It goes on from ``run/checkpoint.pt`` where there is one.
 
     Raises DatasetError for data that cannot be used, RunMismatchError where the folder has another
-    run, ValueError and RuntimeError as EmbeddingNetwork.
+    run, ValueError and RuntimeError as EmbeddingNetwork, OSError where there is no run to start from.
     """
 
     def __init__(self, config: TrainingConfig, run: Path, report: Report) -> None:
@@ -159,12 +156,11 @@ class Trainer:
             spatial_transformer=config.spatial_transformer,
             weights=config.weights,
         )
+        if config.start:
+            network.load_state_dict(load_file(Path(config.start) / NETWORK))
         self.network = network.to(memory_format=torch.channels_last).to(self._device)
         self._optimizer = _optimizer(self.network, config.weight_decay)
         self._loss = loss_named(config.loss, config.margin, config.temperature)
-        self._remembering = (
-            remembering(self._loss, config.dimension, config.memory) if config.memory else None
-        )
         self._miner = miner_named(config.sampling, config.margin)
         self.history = History()
         self._restore()
@@ -242,8 +238,7 @@ class Trainer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16):
             straight, astray = self._straightened(batch, quads, progress)
             vectors = self.network.embed(straight).float()
-        remembers = self._remembering if progress >= MEMORY_FROM else None
-        loss = (remembers or self._loss)(vectors, labels, self._miner(vectors, labels)) + astray
+        loss = self._loss(vectors, labels, self._miner(vectors, labels)) + astray
         if self.config.spread_weight:
             loss = loss + self.config.spread_weight * spread(vectors, labels)
         self._optimizer.zero_grad()
@@ -319,7 +314,6 @@ class Trainer:
             "history": asdict(self.history),
             "network": weights,
             "optimizer": self._optimizer.state_dict(),
-            "memory": memory_of(self._remembering) if self._remembering else {},
             "random": torch.get_rng_state(),
         }
         _replace(self.run / CHECKPOINT, partial(torch.save, state))
@@ -348,8 +342,6 @@ class Trainer:
         self.history = History(**state["history"])
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
-        if self._remembering:
-            remember(self._remembering, state["memory"])
         torch.set_rng_state(state["random"].cpu())
 
 

@@ -6,10 +6,7 @@ from training.losses import (
     LossName,
     Sampling,
     loss_named,
-    memory_of,
     miner_named,
-    remember,
-    remembering,
     spread,
 )
 
@@ -83,17 +80,3 @@ def test_scores_that_are_spread_cost_nothing():
     assert spread(apart, labels) == 0
     together = normalize(torch.eye(8) + 1, dim=1)
     assert spread(together, labels) > 0.1
-
-
-@pytest.mark.parametrize("name", LossName)
-def test_a_memory_adds_the_strangers_of_former_batches(name):
-    vectors, labels = batch(spread_of_a_thing=1.0)
-    strangers, _ = batch(things=12)
-    alone = loss_named(name, 0.4, 0.1)
-    first = remembering(alone, 8, 48)
-    first(strangers, labels + 100, None)
-    compared = float(first(vectors, labels, None))
-    assert compared != pytest.approx(float(alone(vectors, labels, None)))
-    resumed = remembering(alone, 8, 48)
-    remember(resumed, memory_of(first))
-    assert torch.equal(resumed(strangers, labels, None), first(strangers, labels, None))

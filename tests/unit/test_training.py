@@ -394,7 +394,7 @@ def test_a_run_is_the_same_for_the_same_seed(folder, tmp_path):
                 "loss": LossName.TRIPLET,
             },
         ),
-        (13, {"spatial_transformer": True, "memory": 64, "stored_pairs": 2}),
+        (13, {"spatial_transformer": True, "stored_pairs": 2}),
     ],
 )
 def test_a_killed_run_goes_on_as_if_undisturbed(folder, tmp_path, stopped, changes):
@@ -414,6 +414,14 @@ def test_a_killed_run_goes_on_as_if_undisturbed(folder, tmp_path, stopped, chang
 def curve(history):
     losses = [(each["step"], pytest.approx(each["loss"], rel=1e-4)) for each in history.loss]
     return losses, [each["step"] for each in history.validation]
+
+
+def test_a_run_may_begin_as_another_ended(folder, tmp_path):
+    Trainer(config(folder, steps=3), tmp_path / "first", print).train()
+    start = str(tmp_path / "first")
+    second = Trainer(config(folder, steps=3, start=start, seed=1), tmp_path / "second", print)
+    ended = load_file(tmp_path / "first" / "network.safetensors")
+    assert all(torch.equal(ended[name], v) for name, v in second.network.state_dict().items())
 
 
 def test_a_finished_run_is_not_trained_again(folder, tmp_path):
