@@ -50,7 +50,7 @@ def register(
 ) -> None:
     """Makes the table of references and its index; every publisher gets all the pictures."""
     decoded = [decode(file, WORKING_SIDE)[0] for file in pictures.values()]
-    vectors = load_bundle(bundle).embedder.embed(decoded).vectors
+    vectors = load_bundle(bundle).embedder.embed_references(decoded).vectors
     found = [keypoints(pixels) for pixels in decoded]
     with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
         cursor.execute(TABLE.format(d=vectors.shape[1]).encode())

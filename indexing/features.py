@@ -66,9 +66,13 @@ class FeatureExtractor:
             Channel.SIFT: SiftExtractor(bundle.projection),
         }
 
-    def embed(self, pictures: Sequence[Pixels]) -> Embeddings:
-        """The global embeddings of RGB pictures, uint8 [height, width, 3]."""
-        return self._embedder.embed(pictures)
+    def embed(self, photos: Sequence[Pixels]) -> Embeddings:
+        """The global embeddings of RGB photos, uint8 [height, width, 3]."""
+        return self._embedder.embed(photos)
+
+    def embed_references(self, pictures: Sequence[Pixels]) -> Embeddings:
+        """The global embeddings of reference images, RGB uint8 [height, width, 3]."""
+        return self._embedder.embed_references(pictures)
 
     def query(self, picture: Pixels, channel: Channel) -> LocalFeatures:
         """The local features of a photo."""
@@ -77,7 +81,7 @@ class FeatureExtractor:
     def reference(self, picture: Pixels) -> ReferenceFeatures:
         """The features of a reference image. Raises ImageTooPlain where there are too few."""
         local = self.reference_local(picture)
-        return ReferenceFeatures(self.embed([picture]), local, thumbnail(picture))
+        return ReferenceFeatures(self.embed_references([picture]), local, thumbnail(picture))
 
     def reference_local(self, picture: Pixels) -> dict[Channel, LocalFeatures]:
         """The local features of a reference image. Raises ImageTooPlain where there are too few."""

@@ -101,10 +101,13 @@ class SpatialTransformer(nn.Module):
         """
         return _cut(batch, quads, round(batch.shape[-1] * 4 / 7))
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """Cut the pictures out of float32 [n, 3, s, s]."""
-        _, quads = self.guesses(batch)
-        return self.straightened(batch, quads.detach())
+    def forward(self, batch: Tensor, *, straight: bool = False) -> Tensor:
+        """Cut the pictures out of float32 [n, 3, s, s], which are all picture if ``straight``."""
+        if straight:
+            quads = torch.tensor(UNIT_SQUARE, device=batch.device).expand(len(batch), 4, 2)
+        else:
+            quads = self.guesses(batch)[1].detach()
+        return self.straightened(batch, quads)
 
 
 def _within(quads: Tensor, places: Tensor) -> Tensor:
@@ -199,13 +202,16 @@ class EmbeddingNetwork(nn.Module):
             else nn.Linear(channels, dimension)
         )
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """Embed float32 [n, 3, s, s], normalised as by ``as_batch``, to unit vectors [n, dimension]."""
-        return self.embed(self.warp(batch) if self.warp else batch)
+    def forward(self, batch: Tensor, *, straight: bool = False) -> Tensor:
+        """Embed float32 [n, 3, s, s], normalised as by ``as_batch``, to unit vectors [n, dimension].
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        """As ``forward``, of pictures that are straight already."""
-        features = self.pool(self.features(pictures))
+        They are photos of pictures, or the pictures themselves if ``straight``.
+        """
+        return self.embed(self.warp(batch, straight=straight) if self.warp else batch)
+
+    def embed(self, straightened: Tensor) -> Tensor:
+        """As ``forward``, after the spatial transformer."""
+        features = self.pool(self.features(straightened))
         return nn.functional.normalize(self.head(features), dim=1)
 
     def blocks(self) -> list[nn.Module]:
@@ -273,11 +279,19 @@ class Embedder:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.to(memory_format=torch.channels_last).to(self.device).eval()
 
+    def embed(self, photos: Sequence[Picture]) -> Embeddings:
+        """Embed photos, RGB uint8 [h, w, 3] of any sizes, all in one batch."""
+        return self._embedded(photos, straight=False)
+
+    def embed_references(self, pictures: Sequence[Picture]) -> Embeddings:
+        """Embed clean pictures that fill their frame, as ``embed``."""
+        return self._embedded(pictures, straight=True)
+
     @torch.inference_mode()
-    def embed(self, pictures: Sequence[Picture]) -> Embeddings:
-        """Embed RGB uint8 pictures [h, w, 3] of any sizes, all in one batch."""
+    def _embedded(self, pictures: Sequence[Picture], *, straight: bool) -> Embeddings:
         if not pictures:
             return Embeddings(self.version, np.empty((0, self._network.dimension), np.float32))
         stacked = np.stack([squashed(picture, self.input_size) for picture in pictures])
-        vectors = self._network(as_batch(torch.from_numpy(stacked).to(self.device)))
+        batch = as_batch(torch.from_numpy(stacked).to(self.device))
+        vectors = self._network(batch, straight=straight)
         return Embeddings(self.version, vectors.float().cpu().numpy())

@@ -107,7 +107,7 @@ async def batch_features(
     """The features of image files: local ones in as many threads as cores, embeddings at once."""
     looked = await _in_threads(_looked, [(extractor, data) for data in files])
     pictures = [picture for picture, local in looked if local]
-    embeddings = iter((await asyncio.to_thread(extractor.embed, pictures)).rows())
+    embeddings = iter((await asyncio.to_thread(extractor.embed_references, pictures)).rows())
     return await _in_threads(
         _packed,
         [

@@ -230,7 +230,8 @@ def _look(path: Path) -> _Looked:
     picture = read_picture(path)
     embedder, extractor, as_reference = _here[0]
     start = time.perf_counter()
-    embedding = embedder.embed([picture]).vectors
+    embed = embedder.embed_references if as_reference else embedder.embed
+    embedding = embed([picture]).vectors
     seconds = {"embedding": time.perf_counter() - start}
     if extractor is None:
         return _Looked(embedding, {}, seconds)

@@ -62,7 +62,7 @@ def embed_pool(embedder: Embedder, paths: Sequence[Path]) -> Pool:
     embeddings, thumbnails = [], []
     for first in track(range(0, len(paths), PART), "Embedding"):
         pictures = [read_picture(path, LONG_SIDE) for path in paths[first : first + PART]]
-        embeddings.append(embedder.embed(pictures).vectors)
+        embeddings.append(embedder.embed_references(pictures).vectors)
         thumbnails.append(np.stack([_thumbnail(picture) for picture in pictures]))
     return Pool(tuple(paths), np.concatenate(embeddings), np.concatenate(thumbnails))
 

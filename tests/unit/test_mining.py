@@ -94,6 +94,6 @@ def test_a_pool_is_of_the_network_s_own_embeddings(bundle, tmp_path):
     for path, picture in zip(paths, pictures, strict=True):
         cv2.imwrite(str(path), picture)
     made = embed_pool(bundle.embedder, paths)
-    expected = bundle.embedder.embed(pictures).vectors
+    expected = bundle.embedder.embed_references(pictures).vectors
     assert np.allclose(made.embeddings, expected, atol=1e-5)
     assert made.thumbnails.shape == (3, 256)

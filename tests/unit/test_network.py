@@ -61,6 +61,17 @@ def test_a_network_with_a_spatial_transformer_is_loaded_as_it_was():
     assert np.array_equal(one, other)
 
 
+def test_a_reference_is_embedded_as_it_is_whatever_is_found_in_it():
+    torch.manual_seed(2)
+    network = EmbeddingNetwork(dimension=8, spatial_transformer=True)
+    embedder = Embedder(network, "v", 64)
+    picture = [np.random.default_rng(1).integers(0, 256, (50, 40, 3), np.uint8)]
+    reference, photo = embedder.embed_references(picture).vectors, embedder.embed(picture).vectors
+    network.warp.precise.corners[-1].bias.data += 0.2
+    assert np.array_equal(embedder.embed_references(picture).vectors, reference)
+    assert not np.array_equal(embedder.embed(picture).vectors, photo)
+
+
 def test_a_quad_is_cut_out_and_straightened():
     picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     picture = cv2.resize(picture, (112, 112), interpolation=cv2.INTER_CUBIC)
