@@ -63,21 +63,16 @@ class Report(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """A server with its operator, a model to roll out on it, and those who use it."""
+    """A server with its operator and those who use it.
+
+    ``rollouts`` are the victims that are killed during one, of ``model``.
+    """
 
     server: LocalServer
     operator: Client
     model: str
+    rollouts: Set[Victim]
     publishers: Sequence[Publisher]
-
-
-@dataclass(frozen=True, slots=True)
-class _Kills:
-    """What is to be killed, how often, and whether during a rollout."""
-
-    victim: Victim
-    times: int
-    during: bool
 
 
 def run(
@@ -99,8 +94,8 @@ def run(
         tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder,
         LocalServer(bundle, Path(folder)).running() as server,
     ):
-        during = frozenset(Victim) if rolling_out else frozenset({Victim.WORKER})
-        tolls = _tolls(server, Path(folder), victims, during, times, random.Random(seed))
+        rollouts = set(victims) if rolling_out else {Victim.WORKER}.intersection(victims)
+        tolls = _tolls(server, Path(folder), victims, rollouts, times, random.Random(seed))
     report = Report(tolls=tolls)
     write_json(output, report)
     console.print(_table(report))
@@ -113,40 +108,40 @@ def _tolls(
     server: LocalServer,
     folder: Path,
     victims: Sequence[Victim],
-    during: Set[Victim],
+    rollouts: Set[Victim],
     times: int,
     rng: random.Random,
 ) -> dict[str, Toll]:
     model = ""
     with Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS) as operator:
-        if during & set(victims):
+        if rollouts:
             model = write_bundle(folder / "another")
             operator.register_model(folder / "another")
-        scene = _Scene(server, operator, model, made_publishers(server.target, server.operator_key))
+        publishers = made_publishers(server.target, server.operator_key)
+        scene = _Scene(server, operator, model, rollouts, publishers)
         tolls = {}
         for victim in victims:
             with step(console, f"Killing the {victim}"):
-                kills = _Kills(victim, times, during=victim in during)
-                tolls[victim.value] = _toll(scene, kills, rng)
-    for publisher in scene.publishers:
+                tolls[victim.value] = _toll(scene, victim, times, rng)
+    for publisher in publishers:
         publisher.close()
     return tolls
 
 
-def _toll(scene: _Scene, kills: _Kills, rng: random.Random) -> Toll:
+def _toll(scene: _Scene, victim: Victim, times: int, rng: random.Random) -> Toll:
     publishers = scene.publishers
     before = counted(publishers)
     known = [len(publisher.wrong()) for publisher in publishers]
     recoveries = []
     with busy(publishers, rng.random()):
-        for _ in range(kills.times):
+        for _ in range(times):
             time.sleep(PAUSE_SECONDS)
-            with _rollout(scene, rng) if kills.during else nullcontext():
-                recoveries.append(kill(scene.server, kills.victim, publishers))
+            with _rollout(scene, rng) if victim in scene.rollouts else nullcontext():
+                recoveries.append(kill(scene.server, victim, publishers))
     counts = counted(publishers).since(before)
     wrong = (each.wrong()[count:] for each, count in zip(publishers, known, strict=True))
     return Toll(
-        kills=kills.times,
+        kills=times,
         scans=counts.scans,
         failed_scans=counts.failed_scans.total(),
         writes=counts.writes,

@@ -89,8 +89,9 @@ class SpatialTransformer(nn.Module):
         whichever of the picture's that may be.
         """
         rough = self.rough(nn.functional.avg_pool2d(batch, 2))
-        centre = rough.detach().mean(dim=1, keepdim=True)
-        around = centre + SURROUNDINGS * (rough.detach() - centre)
+        found = rough.detach()
+        centre = found.mean(dim=1, keepdim=True)
+        around = centre + SURROUNDINGS * (found - centre)
         precise = self.precise(_cut(batch, around, batch.shape[-1] // 2))
         return rough, _within(around, precise)
 
@@ -173,14 +174,15 @@ class TokenFeatures(nn.Module):
 
 
 class EmbeddingNetwork(nn.Module):
-    """A torchvision backbone, generalised-mean pooling and a linear head: a picture's embedding.
+    """A torchvision backbone, generalised-mean pooling and a linear head.
 
     ``architecture`` is torchvision's name of a model with ``features`` and a ``classifier``
     (mobilenet_v3_small, vgg16, efficientnet_b0, …), with an ``fc`` layer (resnet18, …), or of a vision
     transformer (vit_b_16, …), which takes pictures of 224 pixels. ``spatial_transformer`` puts one
-    before it, and has the head look at where things are as well. ``weights`` are those of the whole pretrained model: torchvision's name for them, which
-    are downloaded unless they are in its cache, or a file. Raises ValueError for an unknown name and
-    RuntimeError for weights of another architecture.
+    before it, and has the head look at where things are as well. ``weights`` are those of the whole
+    pretrained model: torchvision's name for them, which are downloaded unless they are in its cache,
+    or a file. Raises ValueError for an unknown name and RuntimeError for weights of another
+    architecture.
     """
 
     def __init__(

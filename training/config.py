@@ -23,9 +23,10 @@ class TrainingConfig:
     ``negatives`` is a file of hard negatives, of which each batch has some beside those they are like.
 
     **Network.** ``architecture`` is torchvision's name of the backbone, ``weights`` its pretrained
-    ones (torchvision's name or a file); with ``start`` all begins as the network of that run. A ``spatial_transformer`` finds the picture in a photo of
-    ``input_size`` pixels a side first, and the backbone sees it straightened. Only the last ``trainable_blocks`` of its blocks are trained,
-    all by default; with ``unfreeze_every`` one more is after each such share of the training.
+    ones (torchvision's name or a file); with ``start`` all begins as the network of that run. A
+    ``spatial_transformer`` finds the picture in a photo of ``input_size`` pixels a side first, and the
+    backbone sees it straightened. Only the last ``trainable_blocks`` of its blocks are trained, all by
+    default; with ``unfreeze_every`` one more is after each such share of the training.
 
     **Learning.** A batch has ``pairs`` references of ``input_size`` pixels a side. ``margin`` is that
     of the loss and of semi-hard ``sampling``, ``temperature`` that of InfoNCE, ``spread_weight`` that

@@ -49,8 +49,7 @@ def loss_named(name: LossName, margin: float, temperature: float) -> Loss:
         loss = losses.MultiSimilarityLoss()
     else:
         loss = losses.SupConLoss(temperature=temperature)
-    named: Loss = loss
-    return named
+    return lambda vectors, labels, triplets: loss(vectors, labels, triplets)
 
 
 def miner_named(sampling: Sampling, margin: float) -> Miner:

@@ -14,7 +14,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset, Sampler
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from indexing.network import UNIT_SQUARE, squashed
 from indexing.views import View, ViewConditions, clutter, corners, render_view, retouched
@@ -131,9 +133,18 @@ def whole(picture: Picture) -> Image:
 
 def upright(quad: Quad) -> Quad:
     """The same quad with its first corner at the top left, whatever the picture's is."""
-    turns = np.stack([np.roll(quad, turn, axis=0) for turn in range(4)])
-    away = np.abs(turns - np.array(UNIT_SQUARE, np.float32)).sum(axis=(1, 2))
-    return np.asarray(turns[away.argmin()])
+    return np.asarray(turned_to(torch.from_numpy(quad)[None], torch.tensor(UNIT_SQUARE))[0])
+
+
+def turned_to(quads: Tensor, others: Tensor) -> Tensor:
+    """Quads [n, 4, 2] with the first corner that makes them most like others, [n, 4, 2] or [4, 2].
+
+    A picture turned by 45 degrees has two corners that are as much at the top left as each other:
+    whichever is found is right, where the mean of both would be wrong.
+    """
+    turns = torch.stack([quads.roll(turn, dims=1) for turn in range(4)])
+    nearest = (turns - others).abs().sum(dim=(2, 3)).argmin(dim=0)
+    return turns[nearest, torch.arange(len(quads), device=quads.device)]
 
 
 def rectified(view: View) -> Picture:
@@ -265,6 +276,24 @@ class PairBatches(Sampler[list[Draw]]):
                 if len(chosen) < self._pairs and self._same[each].isdisjoint(chosen):
                     chosen[each] = None
         return list(chosen)
+
+
+def loader(pairs: Dataset[Pair], batches: Iterable[list[Draw]], workers: int) -> DataLoader[Pair]:
+    """The pairs of batches in their order, as tensors, made in so many other processes."""
+    return DataLoader(
+        pairs,
+        batch_sampler=batches,
+        num_workers=workers,
+        # A fork of a process whose libraries have threads may hang.
+        multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_single_threaded,
+        # Draws carry their own seeds: the loader must not take from the network's.
+        generator=torch.Generator(),
+    )
+
+
+def _single_threaded(_: int) -> None:
+    cv2.setNumThreads(1)
 
 
 def numbered(

@@ -5,18 +5,14 @@ as many are learnt from in the same time.
 """
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.lib.format import open_memmap
 from rich.progress import track
 from torch.utils.data import Dataset
 
-from training.rendering import Draw, Pair, RenderedPairs
+from training.rendering import Draw, Pair, RenderedPairs, loader
 
 # How hard the first of a subject's pairs is; the last is as hard as can be.
 LEAST_HARDNESS = 0.2
@@ -57,27 +53,11 @@ def store(pairs: RenderedPairs, each: int, seed: int, folder: Path) -> StoredPai
         [Draw(subject, (seed, subject, number), hard) for number, hard in enumerate(hardness)]
         for subject in range(len(pairs))
     ]
-    cores = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(cores, get_context("spawn"), _enter, (pairs,)) as processes:
-        rendered = processes.map(_render, draws, chunksize=8)
-        for subject, found in enumerate(track(rendered, "Rendering views", total=len(draws))):
-            for number, pair in enumerate(found):
-                pictures[subject, number], quads[subject, number] = pair.pictures, pair.quads
+    rendered = loader(pairs, draws, len(os.sched_getaffinity(0)))
+    for subject, found in enumerate(track(rendered, "Rendering views", total=len(draws))):
+        pictures[subject], quads[subject] = found.pictures, found.quads
     pictures.flush()
     # Written last, and at once: the folder is whole where it is there.
     np.save(folder / f"part-{QUADS}", quads)
     os.replace(folder / f"part-{QUADS}", folder / QUADS)
     return StoredPairs(folder)
-
-
-_pairs: RenderedPairs
-
-
-def _enter(pairs: RenderedPairs) -> None:
-    global _pairs
-    _pairs = pairs
-    cv2.setNumThreads(1)
-
-
-def _render(draws: Sequence[Draw]) -> list[Pair]:
-    return [_pairs[draw] for draw in draws]

@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
-from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from indexing.allocator import keep_freed_memory
@@ -34,7 +32,9 @@ from training.rendering import (
     RenderedPairs,
     Renderer,
     Subject,
+    loader,
     numbered,
+    turned_to,
 )
 from training.runs import BOARD, CHECKPOINT, CONFIG, CURVES, METRICS, NETWORK, VIEWS
 from training.splits import read_subjects, split
@@ -115,17 +115,6 @@ def mirrored(pairs: Pair) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def turned_to(quads: Tensor, others: Tensor) -> Tensor:
-    """Quads [n, 4, 2] with the first corner that makes them most like others.
-
-    A picture turned by 45 degrees has two corners that are as much at the top left as each other:
-    whichever is found is right, where the mean of both would be wrong.
-    """
-    turns = torch.stack([quads.roll(turn, dims=1) for turn in range(4)])
-    nearest = (turns - others).abs().sum(dim=(2, 3)).argmin(dim=0)
-    return turns[nearest, torch.arange(len(quads), device=quads.device)]
-
-
 def recall(queries: Embeddings, gallery: Embeddings, answers: Sequence[int]) -> dict[str, float]:
     """The share of queries whose answer, a row of the gallery, is among the nearest 1, 5 and 50."""
     similarity = queries.similarity(gallery)
@@ -157,8 +146,6 @@ class Trainer:
             spatial_transformer=config.spatial_transformer,
             weights=config.weights,
         )
-        if config.start:
-            network.load_state_dict(load_file(Path(config.start) / NETWORK))
         self.network = network.to(memory_format=torch.channels_last).to(self._device)
         self._optimizer = _optimizer(self.network, config.weight_decay)
         self._loss = loss_named(config.loss, config.margin, config.temperature)
@@ -215,18 +202,7 @@ class Trainer:
             lambda step: hardness(config, self._progress(step)),
             *numbered(read_negatives(Path(config.negatives)) if config.negatives else (), subjects),
         )
-        return iter(
-            DataLoader(
-                pairs,
-                batch_sampler=sampler,
-                num_workers=config.workers,
-                # A fork of a process whose libraries have threads may hang.
-                multiprocessing_context="spawn" if config.workers else None,
-                worker_init_fn=_single_threaded,
-                # Draws carry their own seeds: the loader must not take from the network's.
-                generator=torch.Generator(),
-            )
-        )
+        return iter(loader(pairs, sampler, config.workers))
 
     def _learn(self, pairs: Pair) -> float:
         """One step on the pairs of n subjects; returns the loss."""
@@ -336,6 +312,8 @@ class Trainer:
     def _restore(self) -> None:
         path = self.run / CHECKPOINT
         if not path.exists():
+            if self.config.start:
+                self.network.load_state_dict(load_file(Path(self.config.start) / NETWORK))
             return
         state = torch.load(path, map_location=self._device, weights_only=True)
         if state["recipe"] != self.config.recipe():
@@ -412,10 +390,6 @@ def _in_parts(embed: Embed, pictures: np.typing.NDArray[np.uint8]) -> Embeddings
         for first in range(0, len(pictures), EMBED_AT_ONCE)
     ]
     return Embeddings(parts[0].version, np.concatenate([part.vectors for part in parts]))
-
-
-def _single_threaded(_: int) -> None:
-    cv2.setNumThreads(1)
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -2,13 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from training.losses import (
-    LossName,
-    Sampling,
-    loss_named,
-    miner_named,
-    spread,
-)
+from training.losses import LossName, Sampling, loss_named, miner_named, spread
 
 
 def batch(things=12, dimension=8, spread_of_a_thing=0.4):

@@ -24,6 +24,7 @@ from training.rendering import (
     Subject,
     Views,
     numbered,
+    turned_to,
     upright,
 )
 from training.splits import read_subjects, split
@@ -36,7 +37,6 @@ from training.trainer import (
     mirrored,
     recall,
     trainable_blocks,
-    turned_to,
 )
 
 
