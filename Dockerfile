@@ -10,7 +10,7 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS build
 ARG VARIANT=cpu
 WORKDIR /source
-COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY requirements.lock pyproject.toml README.md LICENSE NOTICE ./
 COPY clients/python clients/python
 COPY indexing indexing
 COPY server server
@@ -40,6 +40,7 @@ RUN apt-get update \
 # Into the system's own Python, where login shells find `ray` too.
 COPY --from=build /install /usr/local
 COPY LICENSE /usr/local/share/imagelink-LICENSE
+COPY NOTICE /usr/local/share/imagelink-NOTICE
 # The embedded PostgreSQL's package insists on a private folder at its import, which an emptyDir is not.
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp IMAGELINK_DATA_DIR=/data \
     XDG_RUNTIME_DIR=/var/lib/imagelink

@@ -1,4 +1,4 @@
-"""The training demo: a model for one machine and five minutes, beside the same network untrained.
+"""The training demo: a model for one machine and five minutes, beside the same network before.
 
 It needs no data: pictures are drawn, and photos of others than those learnt from are rendered.
 """
@@ -25,8 +25,9 @@ from training.evaluation import Evaluation
 LEARNT_SEEDS = range(11, 19)
 ASKED_SEED = 19
 PHOTOS = 2
-INPUT_SIZE = 64
-ARCHITECTURE = "mobilenet_v3_small"
+INPUT_SIZE, REFERENCE_SIZE = 96, 64
+ARCHITECTURE, WEIGHTS = "efficientnet_lite0", "IMAGENET1K_V1"
+TRAINABLE_BLOCKS = 5
 # So small a batch makes many steps in little time.
 PAIRS = 32
 # What a network can learn in minutes: hung pictures, seen from in front of them.
@@ -38,14 +39,14 @@ console = Console(highlight=False)
 
 
 def run(folder: Path, minutes: float) -> bool:
-    """Trains in ``folder`` and prints what came of it; returns whether it beats the untrained network.
+    """Trains in ``folder`` and prints what came of it; returns whether it beats the pretrained network.
 
     Raises CalledProcessError where a command fails.
     """
     start = time.monotonic()
     learnt, dataset = folder / "pictures", folder / "dataset"
     _draw(learnt, dataset)
-    trained, untrained = folder / "run", folder / "untrained.json"
+    trained, pretrained = folder / "run", folder / "pretrained.json"
     _training(
         "train",
         "--pictures",
@@ -56,17 +57,22 @@ def run(folder: Path, minutes: float) -> bool:
         minutes,
         "--pairs",
         PAIRS,
+        "--trainable-blocks",
+        TRAINABLE_BLOCKS,
         *_network(),
     )
-    _training("baseline", "--dataset", dataset, "--output", untrained, *_network())
+    _training("baseline", "--dataset", dataset, "--output", pretrained, *_network())
     report = folder / "report.html"
     _training("evaluate", "--dataset", dataset, "--run", trained, "--report", report)
-    figures = [_read(untrained), _read(trained / "evaluation.json")]
+    figures = [_read(pretrained), _read(trained / "evaluation.json")]
     before, after = (each["datasets"]["dataset"]["recall"] for each in figures)
     table = Table(title=f"Photos of {figures[0]['gallery']} pictures that were not learnt from")
     for column in ("network", *(f"recall@{rank}" for rank in before)):
         table.add_column(column)
-    for name, recall in (("untrained", before), (f"trained for {minutes:g} minutes", after)):
+    for name, recall in (
+        ("pretrained on ImageNet", before),
+        (f"trained for {minutes:g} minutes", after),
+    ):
         table.add_row(name, *(f"{value:.2f}" for value in recall.values()))
     console.print(table)
     console.print(f"The report is {report}, the curves are {trained / 'curves.png'}.")
@@ -103,7 +109,10 @@ def _save(picture: Pixels, file: Path) -> None:
 
 
 def _network() -> Sequence[object]:
-    return "--architecture", ARCHITECTURE, "--input-size", INPUT_SIZE
+    return (
+        *("--architecture", ARCHITECTURE, "--weights", WEIGHTS),
+        *("--input-size", INPUT_SIZE, "--reference-size", REFERENCE_SIZE),
+    )
 
 
 def _training(*command: object) -> None:

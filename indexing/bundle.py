@@ -37,6 +37,8 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 class Manifest(BaseModel):
     """What a bundle says of itself.
 
+    The network sees photos of ``input_size`` pixels a side and references of ``reference_size``, or of
+    ``input_size`` where that is None; a ``spatial_transformer`` cuts pictures out as large as those.
     ``calibration`` maps a channel to its regression over ``calibration_features``;
     ``test_embedding`` is the embedding of ``test_picture``, to be computed again; ``trained_on``,
     ``metrics``, the ``parent``'s version and the ``code_commit`` are for people.
@@ -49,6 +51,7 @@ class Manifest(BaseModel):
     architecture: str
     dimension: int
     input_size: int
+    reference_size: int | None = None
     spatial_transformer: bool = False
     trained_on: str
     data_fingerprint: str
@@ -89,16 +92,17 @@ class Bundle:
         from indexing.network import Embedder, load_network
 
         manifest = self.manifest
+        reference_size = manifest.reference_size or manifest.input_size
         try:
             network = load_network(
                 manifest.architecture,
                 manifest.dimension,
                 self._weights,
-                spatial_transformer=manifest.spatial_transformer,
+                straightened_size=reference_size if manifest.spatial_transformer else None,
             )
         except (RuntimeError, ValueError) as error:
             raise BundleInvalid(path=self.version, problem=str(error)) from error
-        return Embedder(network, self.version, manifest.input_size)
+        return Embedder(network, self.version, manifest.input_size, reference_size)
 
     def verify(self) -> None:
         """Raises BundleInvalid where the network does not compute what the manifest says."""

@@ -4,24 +4,22 @@ Importing PyTorch takes seconds, and most processes never embed: only ``Bundle.e
 training import this.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from indexing.backbones import IMAGENET_MEAN, IMAGENET_STD, TokenFeatures, backbone
 from indexing.embedding import Embeddings
 
 Picture = npt.NDArray[np.uint8]
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 # A photo's corners: top left, top right, bottom right, bottom left.
 UNIT_SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 # How much larger than a rough quad is what the precise one is looked for in.
@@ -74,11 +72,13 @@ class SpatialTransformer(nn.Module):
     """Finds the picture in a photo, and cuts it out straight (after Jaderberg et al., 2015).
 
     It looks at the whole photo, then again at what is about the quad that it found. Where pictures
-    are, it learns from views whose quads are known, not from the loss of the embedding.
+    are, it learns from views whose quads are known, not from the loss of the embedding. What it cuts
+    out has ``side`` pixels a side.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, side: int) -> None:
         super().__init__()
+        self.side = side
         self.rough = CornerRegression()
         self.precise = CornerRegression()
 
@@ -96,19 +96,12 @@ class SpatialTransformer(nn.Module):
         return rough, _within(around, precise)
 
     def straightened(self, batch: Tensor, quads: Tensor) -> Tensor:
-        """Quads [n, 4, 2] cut out of float32 [n, 3, s, s].
+        """Quads [n, 4, 2] cut out of float32 [n, 3, s, s]: [n, 3, side, side]."""
+        return _cut(batch, quads, self.side)
 
-        They have 4 / 7 of the side: as many pixels as most pictures have in a photo.
-        """
-        return _cut(batch, quads, round(batch.shape[-1] * 4 / 7))
-
-    def forward(self, batch: Tensor, *, straight: bool = False) -> Tensor:
-        """Cut the pictures out of float32 [n, 3, s, s], which are all picture if ``straight``."""
-        if straight:
-            quads = torch.tensor(UNIT_SQUARE, device=batch.device).expand(len(batch), 4, 2)
-        else:
-            quads = self.guesses(batch)[1].detach()
-        return self.straightened(batch, quads)
+    def forward(self, batch: Tensor) -> Tensor:
+        """Find the pictures in float32 [n, 3, s, s] and cut them out."""
+        return self.straightened(batch, self.guesses(batch)[1].detach())
 
 
 def _within(quads: Tensor, places: Tensor) -> Tensor:
@@ -157,29 +150,14 @@ def _convolution(channels: int, filters: int, *, size: int = 3, stride: int = 1)
     )
 
 
-class TokenFeatures(nn.Module):
-    """A torchvision vision transformer's tokens, in their places: [n, c, h, w]."""
-
-    def __init__(self, transformer: VisionTransformer) -> None:
-        super().__init__()
-        self.transformer = transformer
-
-    def forward(self, batch: Tensor) -> Tensor:
-        """The tokens of float32 [n, 3, s, s], where s is the transformer's own input size."""
-        side = batch.shape[-1] // self.transformer.patch_size
-        tokens = self.transformer._process_input(batch)
-        first = self.transformer.class_token.expand(len(batch), -1, -1)
-        encoded = self.transformer.encoder(torch.cat([first, tokens], dim=1))[:, 1:]
-        return torch.unflatten(encoded.transpose(1, 2), 2, (side, side))
-
-
 class EmbeddingNetwork(nn.Module):
-    """A torchvision backbone, generalised-mean pooling and a linear head.
+    """A backbone, generalised-mean pooling and a linear head.
 
     ``architecture`` is torchvision's name of a model with ``features`` and a ``classifier``
     (mobilenet_v3_small, vgg16, efficientnet_b0, …), with an ``fc`` layer (resnet18, …), or of a vision
-    transformer (vit_b_16, …), which takes pictures of 224 pixels. ``spatial_transformer`` puts one
-    before it, and has the head look at where things are as well. ``weights`` are those of the whole
+    transformer (vit_b_16, …), which takes pictures of 224 pixels; or it is efficientnet_lite0.
+    ``straightened_size`` puts a spatial transformer before it, which cuts pictures out at so many
+    pixels a side, and has the head look at where things are as well. ``weights`` are those of the whole
     pretrained model: torchvision's name for them, which are downloaded unless they are in its cache,
     or a file. Raises ValueError for an unknown name and RuntimeError for weights of another
     architecture.
@@ -190,30 +168,25 @@ class EmbeddingNetwork(nn.Module):
         architecture: str = "mobilenet_v3_small",
         dimension: int = 128,
         *,
-        spatial_transformer: bool = False,
+        straightened_size: int | None = None,
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        self.features, channels = _backbone(architecture, weights)
+        self.features, channels = backbone(architecture, weights)
         self.dimension = dimension
-        self.warp = SpatialTransformer() if spatial_transformer else None
-        self.pool = nn.Identity() if spatial_transformer else GeneralisedMean()
+        self.warp = SpatialTransformer(straightened_size) if straightened_size else None
+        self.pool = nn.Identity() if self.warp else GeneralisedMean()
         self.head: nn.Module = (
-            StraightHead(channels, dimension)
-            if spatial_transformer
-            else nn.Linear(channels, dimension)
+            StraightHead(channels, dimension) if self.warp else nn.Linear(channels, dimension)
         )
 
-    def forward(self, batch: Tensor, *, straight: bool = False) -> Tensor:
-        """Embed float32 [n, 3, s, s], normalised as by ``as_batch``, to unit vectors [n, dimension].
+    def forward(self, photos: Tensor) -> Tensor:
+        """Embed float32 [n, 3, s, s], normalised as by ``as_batch``, to unit vectors [n, dimension]."""
+        return self.embed(self.warp(photos) if self.warp else photos)
 
-        They are photos of pictures, or the pictures themselves if ``straight``.
-        """
-        return self.embed(self.warp(batch, straight=straight) if self.warp else batch)
-
-    def embed(self, straightened: Tensor) -> Tensor:
-        """As ``forward``, after the spatial transformer."""
-        features = self.pool(self.features(straightened))
+    def embed(self, pictures: Tensor) -> Tensor:
+        """As ``forward``, of pictures that fill their frame: nothing has to be found."""
+        features = self.pool(self.features(pictures))
         return nn.functional.normalize(self.head(features), dim=1)
 
     def blocks(self) -> list[nn.Module]:
@@ -230,33 +203,28 @@ def load_network(
     dimension: int,
     weights: Mapping[str, npt.NDArray[Any]],
     *,
-    spatial_transformer: bool = False,
+    straightened_size: int | None = None,
 ) -> EmbeddingNetwork:
-    """A network with weights by their names.
+    """A network with weights by their names, to embed with.
 
     Raises ValueError for an unknown architecture, RuntimeError where the weights do not fit it.
     """
-    network = EmbeddingNetwork(architecture, dimension, spatial_transformer=spatial_transformer)
+    network = EmbeddingNetwork(architecture, dimension, straightened_size=straightened_size)
     state = {name: torch.from_numpy(values) for name, values in weights.items()}
     network.load_state_dict(state, strict=True)
-    return network.eval()
+    return _fused(network.eval())
 
 
-def _backbone(architecture: str, weights: str | None) -> tuple[nn.Module, int]:
-    """A torchvision model without its pooling and classifier, and its number of channels."""
-    file = Path(weights) if weights and Path(weights).is_file() else None
-    model = torchvision.models.get_model(architecture, weights=None if file else weights)
-    if file:
-        model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    if isinstance(model, VisionTransformer):
-        return TokenFeatures(model), int(model.hidden_dim)
-    if hasattr(model, "fc"):
-        stages = [part for name, part in model.named_children() if name not in ("avgpool", "fc")]
-        return nn.Sequential(*stages), int(model.fc.in_features)
-    if not hasattr(model, "features"):
-        raise ValueError(f"'{architecture}' is not a backbone that can be used here.")
-    convolutions = [part for part in model.features.modules() if isinstance(part, nn.Conv2d)]
-    return model.features, convolutions[-1].out_channels
+def _fused(network: EmbeddingNetwork) -> EmbeddingNetwork:
+    """The same network with each batch normalisation part of the convolution before it."""
+    for part in network.modules():
+        if not isinstance(part, nn.Sequential):
+            continue
+        for place, (one, other) in enumerate(pairwise(list(part))):
+            if isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d):
+                part[place] = fuse_conv_bn_eval(one, other)
+                part[place + 1] = nn.Identity()
+    return network
 
 
 def squashed(picture: Picture, input_size: int) -> Picture:
@@ -273,27 +241,35 @@ def as_batch(pictures: Tensor) -> Tensor:
 
 
 class Embedder:
-    """Embeds pictures with one model version, on a GPU where there is one."""
+    """Embeds pictures with one model version, on a GPU where there is one.
 
-    def __init__(self, network: EmbeddingNetwork, version: str, input_size: int) -> None:
+    Photos are squashed to ``input_size`` pixels a side, references, which fill their frame, to
+    ``reference_size``: things have about as many pixels in both (Touvron et al., 2019).
+    """
+
+    def __init__(
+        self, network: EmbeddingNetwork, version: str, input_size: int, reference_size: int
+    ) -> None:
         self.version = version
         self.input_size = input_size
+        self.reference_size = reference_size
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.to(memory_format=torch.channels_last).to(self.device).eval()
 
     def embed(self, photos: Sequence[Picture]) -> Embeddings:
         """Embed photos, RGB uint8 [h, w, 3] of any sizes, all in one batch."""
-        return self._embedded(photos, straight=False)
+        return self._embedded(photos, self.input_size, self._network)
 
     def embed_references(self, pictures: Sequence[Picture]) -> Embeddings:
         """Embed clean pictures that fill their frame, as ``embed``."""
-        return self._embedded(pictures, straight=True)
+        return self._embedded(pictures, self.reference_size, self._network.embed)
 
     @torch.inference_mode()
-    def _embedded(self, pictures: Sequence[Picture], *, straight: bool) -> Embeddings:
+    def _embedded(
+        self, pictures: Sequence[Picture], side: int, network: Callable[[Tensor], Tensor]
+    ) -> Embeddings:
         if not pictures:
             return Embeddings(self.version, np.empty((0, self._network.dimension), np.float32))
-        stacked = np.stack([squashed(picture, self.input_size) for picture in pictures])
-        batch = as_batch(torch.from_numpy(stacked).to(self.device))
-        vectors = self._network(batch, straight=straight)
+        stacked = np.stack([squashed(picture, side) for picture in pictures])
+        vectors = network(as_batch(torch.from_numpy(stacked).to(self.device)))
         return Embeddings(self.version, vectors.float().cpu().numpy())

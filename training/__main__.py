@@ -35,6 +35,8 @@ from training.trainer import RunMismatchError, Trainer
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(highlight=False)
 CORES = len(os.sched_getaffinity(0))
+DEFAULTS = TrainingConfig(pictures=())
+RANDOM = "random"
 
 Pictures = Annotated[list[Path], typer.Option(help="A folder of clean pictures. Repeatable.")]
 Datasets = Annotated[
@@ -52,11 +54,14 @@ Photographed = Annotated[
 ]
 Minutes = Annotated[float, typer.Option(min=0, help="How long to train.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Batches to train, instead of minutes.")]
-Architecture = Annotated[str, typer.Option(help="torchvision's name of the backbone.")]
-Weights = Annotated[
-    str | None, typer.Option(help="Pretrained weights: torchvision's name for them, or a file.")
+Architecture = Annotated[
+    str, typer.Option(help="The backbone: torchvision's name, or efficientnet_lite0.")
 ]
-InputSize = Annotated[int, typer.Option(min=32, help="Side of the input in pixels.")]
+Weights = Annotated[
+    str, typer.Option(help=f"Pretrained ones by torchvision's name or in a file, or '{RANDOM}'.")
+]
+InputSize = Annotated[int, typer.Option(min=32, help="Side of photos in pixels.")]
+ReferenceSize = Annotated[int, typer.Option(min=32, help="Side of references in pixels.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the weights, the views and the split.")]
 Threads = Annotated[
     int, typer.Option(min=1, help="Of the network, and renderers beside it if not 1.")
@@ -126,12 +131,14 @@ def baseline(
     output: Annotated[Path, typer.Option(help="The JSON file of the figures.")],
     distractors: Distractors = [],  # noqa: B006
     architecture: Architecture = "vgg16",
-    weights: Weights = None,
+    weights: Weights = RANDOM,
     input_size: InputSize = 224,
+    reference_size: ReferenceSize = 224,
 ) -> None:
     """Measure a backbone as it is, without training: random, or pretrained on ImageNet."""
     with _told():
-        source = partial(evaluation.of_backbone, architecture, weights, input_size)
+        sizes = input_size, reference_size
+        source = partial(evaluation.of_backbone, architecture, _named(weights), *sizes)
         _evaluate(source, dataset, distractors, output, None)
 
 
@@ -142,19 +149,24 @@ def train(
     dataset: Photographed = [],  # noqa: B006
     minutes: Minutes = 40.0,
     steps: Steps = None,
-    architecture: Architecture = "mobilenet_v3_small",
-    weights: Weights = None,
+    architecture: Architecture = DEFAULTS.architecture,
+    weights: Weights = DEFAULTS.weights or RANDOM,
     start: Annotated[
         Path | None, typer.Option(help="A run of the same network, to begin as it ended.")
     ] = None,
-    dimension: Annotated[int, typer.Option(min=1, help="Length of an embedding.")] = 128,
-    input_size: InputSize = 160,
+    dimension: Annotated[
+        int, typer.Option(min=1, help="Length of an embedding.")
+    ] = DEFAULTS.dimension,
+    input_size: InputSize = DEFAULTS.input_size,
+    reference_size: ReferenceSize = DEFAULTS.reference_size,
     pairs: Annotated[int, typer.Option(min=2, help="References in a batch.")] = 96,
     loss: Annotated[LossName, typer.Option(help="What is minimised.")] = LossName.INFO_NCE,
     sampling: Annotated[Sampling, typer.Option(help="Triplets learnt from.")] = Sampling.ALL,
     margin: Annotated[float, typer.Option(min=0, help="Of the loss and semi-hard sampling.")] = 0.2,
     spread_weight: Annotated[float, typer.Option(min=0, help="Of the score regulariser.")] = 0.0,
-    learning_rate: Annotated[float, typer.Option(min=0, help="The highest.")] = 2e-3,
+    learning_rate: Annotated[float, typer.Option(min=0, help="The highest.")] = (
+        DEFAULTS.learning_rate
+    ),
     trainable_blocks: Annotated[
         int | None, typer.Option(min=0, help="Train the last blocks only; all by default.")
     ] = None,
@@ -191,7 +203,7 @@ def train(
         stored_pairs=stored_pairs,
         negatives=str(negatives) if negatives else None,
         architecture=architecture,
-        weights=weights,
+        weights=_named(weights),
         start=str(start) if start else None,
         dimension=dimension,
         spatial_transformer=spatial_transformer,
@@ -202,6 +214,7 @@ def train(
         margin=margin,
         spread_weight=spread_weight,
         input_size=input_size,
+        reference_size=reference_size,
         pairs=pairs,
         minutes=minutes,
         steps=steps,
@@ -246,9 +259,10 @@ def cross_validate_command(
     folds: Annotated[int, typer.Option(min=2, help="Split by reference.")] = 4,
     minutes: Minutes = 40.0,
     steps: Steps = None,
-    architecture: Architecture = "mobilenet_v3_small",
-    weights: Weights = None,
-    input_size: InputSize = 160,
+    architecture: Architecture = DEFAULTS.architecture,
+    weights: Weights = DEFAULTS.weights or RANDOM,
+    input_size: InputSize = DEFAULTS.input_size,
+    reference_size: ReferenceSize = DEFAULTS.reference_size,
     pairs: Annotated[int, typer.Option(min=2, help="References in a batch.")] = 96,
     seed: Seed = 0,
     threads: Threads = CORES,
@@ -259,8 +273,9 @@ def cross_validate_command(
         dataset,
         threads,
         architecture=architecture,
-        weights=weights,
+        weights=_named(weights),
         input_size=input_size,
+        reference_size=reference_size,
         pairs=pairs,
         minutes=minutes,
         steps=steps,
@@ -288,9 +303,10 @@ def tune(
         tuning.Search, typer.Option(help="How the next trial is chosen.")
     ] = tuning.Search.TPE,
     steps: Annotated[int, typer.Option(min=1, help="Batches of each trial.")] = 400,
-    architecture: Architecture = "mobilenet_v3_small",
-    weights: Weights = None,
-    input_size: InputSize = 128,
+    architecture: Architecture = DEFAULTS.architecture,
+    weights: Weights = DEFAULTS.weights or RANDOM,
+    input_size: InputSize = DEFAULTS.input_size,
+    reference_size: ReferenceSize = DEFAULTS.reference_size,
     seed: Seed = 0,
     threads: Threads = CORES,
 ) -> None:
@@ -300,8 +316,9 @@ def tune(
         dataset,
         threads,
         architecture=architecture,
-        weights=weights,
+        weights=_named(weights),
         input_size=input_size,
+        reference_size=reference_size,
         steps=steps,
         checkpoint_steps=max(1, steps // 4),
         seed=seed,
@@ -402,16 +419,21 @@ def _evaluate(
     return figures
 
 
+def _named(weights: str) -> str | None:
+    return None if weights == RANDOM else weights
+
+
 def _config(
     pictures: list[Path], datasets: list[Path], threads: int, **options: Any
 ) -> TrainingConfig:
-    return TrainingConfig(
-        pictures=tuple(str(folder) for folder in pictures),
-        datasets=tuple(str(folder) for folder in datasets),
-        threads=threads,
-        workers=threads if threads > 1 else 0,
-        **options,
-    )
+    with _told():
+        return TrainingConfig(
+            pictures=tuple(str(folder) for folder in pictures),
+            datasets=tuple(str(folder) for folder in datasets),
+            threads=threads,
+            workers=threads if threads > 1 else 0,
+            **options,
+        )
 
 
 def _write(file: Path, values: object) -> None:

@@ -17,23 +17,26 @@ class TrainingConfig:
 
     **Data.** ``pictures`` are folders of clean pictures, ``datasets`` folders of references with real
     photos. ``held_out`` is the share of the references kept for validation; with ``folds``, fold
-    number ``fold`` of so many is kept instead. ``views`` says what views are rendered with, and
-    ``clean_share`` of the pairs have a clean picture on one side. ``stored_pairs`` of each picture are
-    rendered before the training and learnt from again and again; without, each is rendered anew.
-    ``negatives`` is a file of hard negatives, of which each batch has some beside those they are like.
+    number ``fold`` of so many is kept instead. ``views`` says what views are rendered with.
+    ``stored_pairs`` of each picture are rendered before the training and learnt from again and again;
+    without, each is rendered anew. ``negatives`` is a file of hard negatives, of which each batch has
+    some beside those they are like.
 
-    **Network.** ``architecture`` is torchvision's name of the backbone, ``weights`` its pretrained
-    ones (torchvision's name or a file); with ``start`` all begins as the network of that run. A
-    ``spatial_transformer`` finds the picture in a photo of ``input_size`` pixels a side first, and the
-    backbone sees it straightened. Only the last ``trainable_blocks`` of its blocks are trained, all by
-    default; with ``unfreeze_every`` one more is after each such share of the training.
+    **Network.** ``architecture`` is the backbone's name, ``weights`` its pretrained ones (as
+    EmbeddingNetwork takes them), whose batch statistics it keeps and with whose principal components
+    the head begins; with ``start`` all begins as the network of that run. It sees photos of
+    ``input_size`` pixels a side and references of ``reference_size``. A ``spatial_transformer`` finds
+    the picture in a photo first, and the backbone sees it straightened, as large as a reference. Only
+    the last ``trainable_blocks`` of its blocks are trained, all by default; with ``unfreeze_every`` one
+    more is after each such share of the training.
 
-    **Learning.** A batch has ``pairs`` references of ``input_size`` pixels a side. ``margin`` is that
-    of the loss and of semi-hard ``sampling``, ``temperature`` that of InfoNCE, ``spread_weight`` that
-    of the regulariser which spreads scores. Training ends after ``steps``, or after ``minutes`` where
-    ``steps`` is None. The learning rate rises during the share ``warm_up`` of the training and views
-    get harder during the share ``curriculum``. Every ``checkpoint_steps``, or else
-    ``checkpoint_minutes``, the run is judged and saved. ``bf16`` computes in bfloat16 where it can.
+    **Learning.** A batch has ``pairs`` references with a photo each. ``margin`` is that of the loss and
+    of semi-hard ``sampling``, ``temperature`` that of losses with a softmax, ``queue`` is how many
+    references of batches before InfoNCE looks at, ``spread_weight`` that of the regulariser which
+    spreads scores. Training ends after ``steps``, or after ``minutes`` where ``steps`` is None. The
+    learning rate rises during the share ``warm_up`` of the training and views get harder during the
+    share ``curriculum``. Every ``checkpoint_steps``, or else ``checkpoint_minutes``, the run is judged
+    and saved. ``bf16`` computes in bfloat16 where it can.
     """
 
     pictures: tuple[str, ...]
@@ -42,26 +45,27 @@ class TrainingConfig:
     folds: int | None = None
     fold: int = 0
     views: Views = Views.FULL
-    clean_share: float = 0.8
     stored_pairs: int | None = None
     negatives: str | None = None
-    architecture: str = "mobilenet_v3_small"
-    weights: str | None = None
+    architecture: str = "efficientnet_lite0"
+    weights: str | None = "IMAGENET1K_V1"
     start: str | None = None
-    dimension: int = 128
+    dimension: int = 256
     spatial_transformer: bool = False
     trainable_blocks: int | None = None
     unfreeze_every: float | None = None
     loss: LossName = LossName.INFO_NCE
     sampling: Sampling = Sampling.ALL
     margin: float = 0.2
-    temperature: float = 0.07
+    temperature: float = 0.06
+    queue: int = 4096
     spread_weight: float = 0.0
-    input_size: int = 160
+    input_size: int = 192
+    reference_size: int = 128
     pairs: int = 96
     minutes: float = 40.0
     steps: int | None = None
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-4
     weight_decay: float = 0.02
     warm_up: float = 0.05
     curriculum: float = 0.33
@@ -71,6 +75,16 @@ class TrainingConfig:
     seed: int = 0
     threads: int = 2
     workers: int = 2
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where options do not go together."""
+        if self.loss is LossName.INFO_NCE and self.sampling is not Sampling.ALL:
+            raise ValueError("InfoNCE learns from all of a batch: choose no sampling for it.")
+
+    @property
+    def straightened_size(self) -> int | None:
+        """The side of what a spatial transformer cuts out, in pixels; None without one."""
+        return self.reference_size if self.spatial_transformer else None
 
     def recipe(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed: all but its length and its machine."""

@@ -93,16 +93,19 @@ def of_run(folder: Path) -> Model:
         config.architecture,
         config.dimension,
         load_file(folder / NETWORK),
-        spatial_transformer=config.spatial_transformer,
+        straightened_size=config.straightened_size,
     )
-    return Model(Embedder(network, folder.name, config.input_size))
+    return Model(Embedder(network, folder.name, config.input_size, config.reference_size))
 
 
-def of_backbone(architecture: str, weights: str | None, input_size: int) -> Model:
+def of_backbone(
+    architecture: str, weights: str | None, input_size: int, reference_size: int
+) -> Model:
     """A backbone as it is, before any training on our part: its features, pooled."""
     network = EmbeddingNetwork(architecture, weights=weights)
     network.head = nn.Identity()
-    return Model(Embedder(network, f"{architecture}, {weights or 'random weights'}", input_size))
+    name = f"{architecture}, {weights or 'random weights'}"
+    return Model(Embedder(network, name, input_size, reference_size))
 
 
 @dataclass(frozen=True, slots=True)

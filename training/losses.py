@@ -1,4 +1,7 @@
-"""Losses of metric learning, and which triplets or pairs of a batch they see."""
+"""Losses of metric learning, and which triplets or pairs of a batch they see.
+
+A batch has the embeddings of n references, then those of a photo of each, in the same order.
+"""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -7,20 +10,24 @@ from typing import Any
 import torch
 from pytorch_metric_learning import losses, miners
 from pytorch_metric_learning.utils import loss_and_miner_utils
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 Triplets = tuple[Tensor, Tensor, Tensor]
-# What a loss is given: unit vectors [n, dimension], labels [n], and rows of triplets or None for all.
-Loss = Callable[[Tensor, Tensor, Triplets | None], Tensor]
 Miner = Callable[[Tensor, Tensor], Triplets | None]
 
 
 class LossName(StrEnum):
-    """Losses to choose from."""
+    """Losses to choose from.
+
+    ``INFO_NCE`` compares photos with references alone, as a search does; the others compare all of a
+    batch, ``SUPERVISED_CONTRASTIVE`` after Khosla et al., 2020.
+    """
 
     TRIPLET = "triplet"
     CONTRASTIVE = "contrastive"
     MULTI_SIMILARITY = "multi-similarity"
+    SUPERVISED_CONTRASTIVE = "supervised-contrastive"
     INFO_NCE = "info-nce"
 
 
@@ -39,17 +46,68 @@ class Sampling(StrEnum):
     DISTANCE_WEIGHTED = "distance-weighted"
 
 
-def loss_named(name: LossName, margin: float, temperature: float) -> Loss:
-    """A loss over triplets or pairs; ``margin`` is in units of distance, for those that have one."""
-    if name is LossName.TRIPLET:
-        loss: Any = losses.TripletMarginLoss(margin=margin)
-    elif name is LossName.CONTRASTIVE:
-        loss = losses.ContrastiveLoss(pos_margin=0.0, neg_margin=margin)
-    elif name is LossName.MULTI_SIMILARITY:
-        loss = losses.MultiSimilarityLoss()
-    else:
-        loss = losses.SupConLoss(temperature=temperature)
-    return lambda vectors, labels, triplets: loss(vectors, labels, triplets)
+class InfoNCE(nn.Module):
+    """Each photo is to find its reference, and each reference its photo (van den Oord et al., 2018).
+
+    References are looked for by photos of the batch, photos by references among those of the batch and
+    the ``queue`` latest of batches before, once there are so many (He et al., 2020).
+    """
+
+    queued: Tensor
+    labels: Tensor
+    count: Tensor
+
+    def __init__(self, temperature: float, queue: int, dimension: int) -> None:
+        super().__init__()
+        self._temperature = temperature
+        self.register_buffer("queued", torch.zeros(queue, dimension))
+        self.register_buffer("labels", torch.full((queue,), -1))
+        self.register_buffer("count", torch.tensor(0))
+
+    def forward(self, vectors: Tensor, labels: Tensor, _: Triplets | None = None) -> Tensor:
+        """The loss of unit vectors [2n, dimension] with labels [2n]; each label is of one reference."""
+        references, photos = vectors.chunk(2)
+        own = labels[: len(references)]
+        gallery, gallery_labels = references, own
+        if self.count >= len(self.queued):
+            gallery = torch.cat([references, self.queued])
+            gallery_labels = torch.cat([own, self.labels])
+        answers = torch.arange(len(references), device=vectors.device)
+        # Others of the same thing are no mistake.
+        same = own[:, None] == gallery_labels
+        same[answers, answers] = False
+        by_photo = (photos @ gallery.T / self._temperature).masked_fill(same, -torch.inf)
+        by_reference = references @ photos.T / self._temperature
+        self._remember(references.detach(), own)
+        return (cross_entropy(by_photo, answers) + cross_entropy(by_reference, answers)) / 2
+
+    def _remember(self, references: Tensor, labels: Tensor) -> None:
+        size = len(self.queued)
+        self.queued = torch.cat([references, self.queued])[:size]
+        self.labels = torch.cat([labels, self.labels])[:size]
+        self.count += len(references)
+
+
+def loss_named(
+    name: LossName, margin: float, temperature: float, queue: int, dimension: int
+) -> nn.Module:
+    """A loss of unit vectors [2n, dimension], labels [2n], and rows of triplets or None for all.
+
+    ``margin`` is in units of distance, for those that have one; ``queue`` is that of ``InfoNCE``, which
+    has no use for triplets.
+    """
+    match name:
+        case LossName.TRIPLET:
+            loss: nn.Module = losses.TripletMarginLoss(margin=margin)
+        case LossName.CONTRASTIVE:
+            loss = losses.ContrastiveLoss(pos_margin=0.0, neg_margin=margin)
+        case LossName.MULTI_SIMILARITY:
+            loss = losses.MultiSimilarityLoss()
+        case LossName.SUPERVISED_CONTRASTIVE:
+            loss = losses.SupConLoss(temperature=temperature)
+        case LossName.INFO_NCE:
+            loss = InfoNCE(temperature, queue, dimension)
+    return loss
 
 
 def miner_named(sampling: Sampling, margin: float) -> Miner:

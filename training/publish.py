@@ -106,6 +106,7 @@ def _manifest(
         architecture=config.architecture,
         dimension=config.dimension,
         input_size=config.input_size,
+        reference_size=config.reference_size,
         spatial_transformer=config.spatial_transformer,
         trained_on=publication.trained_on,
         data_fingerprint=data_fingerprint,

@@ -1,7 +1,7 @@
-"""What a network is trained on: batches of two images each of one reference.
+"""What a network is trained on: batches of references, each with a photo of it.
 
-One is the clean reference, or a view of it; the other a rendered view, or a real photo where the
-reference has some. With each goes where the reference is in it.
+The photo is a rendered view, or a real one where the reference has some. With it goes where the
+reference is in it.
 """
 
 from collections import defaultdict
@@ -43,8 +43,8 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """A picture, RGB uint8 [h, w, 3], and where the reference is in it, float32 [4, 2].
+class Photo:
+    """A photo, RGB uint8 [h, w, 3], and where the reference is in it, float32 [4, 2].
 
     ``UNIT_SQUARE`` is all of it. The first corner is the one nearest to the picture's top left, as no
     one can know how a picture was meant to hang. NaN is a place that is not known.
@@ -55,10 +55,14 @@ class Image:
 
 
 class Pair(NamedTuple):
-    """Two images of one subject: squashed ones, uint8 [2, s, s, 3], quads [2, 4, 2], the subject."""
+    """A subject's number, its reference and a photo of it, both squashed, uint8 [s, s, 3], and where.
 
-    pictures: Picture
-    quads: Quad
+    ``quad``, float32 [4, 2], is as in ``Photo``.
+    """
+
+    reference: Picture
+    photo: Picture
+    quad: Quad
     subject: int
 
 
@@ -113,22 +117,17 @@ class Renderer:
         others: Sequence[Picture],
         hardness: float,
         rng: np.random.Generator,
-    ) -> Image:
+    ) -> Photo:
         """A photo of a picture with others about; ``hardness`` is 0 to 1."""
         conditions = self._conditions.eased(hardness)
         size = conditions.long_side, conditions.long_side * 3 // 4
         around = others if self._cluttered else ()
         view = render_view(picture, clutter(around, size, rng), conditions, rng)
         if self._rectified:
-            return whole(rectified(view))
+            return Photo(rectified(view), np.array(UNIT_SQUARE, np.float32))
         height, width = view.photo.shape[:2]
         share = (view.quad + 0.5) / np.array([width, height])
-        return Image(view.photo, upright(share.astype(np.float32)))
-
-
-def whole(picture: Picture) -> Image:
-    """A picture that is all reference."""
-    return Image(picture, np.array(UNIT_SQUARE, np.float32))
+        return Photo(view.photo, upright(share.astype(np.float32)))
 
 
 def upright(quad: Quad) -> Quad:
@@ -171,22 +170,21 @@ def rectified(view: View) -> Picture:
 
 
 class RenderedPairs(Dataset[Pair]):
-    """Pairs of images of ``input_size`` pixels a side, rendered on demand.
+    """Pairs rendered on demand: the clean reference, slightly retouched, and a photo or a view.
 
-    The first is the clean reference, slightly retouched, in ``clean_share`` of the pairs and a view
-    in the others; the second is a photo or a view.
+    Photos have ``input_size`` pixels a side, references ``reference_size``.
     """
 
     def __init__(
         self,
         subjects: Sequence[Subject],
         input_size: int,
-        clean_share: float,
+        reference_size: int,
         renderer: Renderer,
     ) -> None:
         self._subjects = subjects
         self.input_size = input_size
-        self._clean_share = clean_share
+        self.reference_size = reference_size
         self._renderer = renderer
 
     def __len__(self) -> int:
@@ -198,21 +196,16 @@ class RenderedPairs(Dataset[Pair]):
         rng = np.random.default_rng(draw.seed)
         subject = self._subjects[draw.subject]
         picture = read_picture(subject.reference, LONG_SIDE)
-        clean = rng.random() < self._clean_share
-        first = whole(retouched(picture, rng)) if clean else self._view(picture, draw.hardness, rng)
+        reference = squashed(retouched(picture, rng), self.reference_size)
         if subject.photos and rng.random() < PHOTO_SHARE:
-            photo = subject.photos[int(rng.integers(len(subject.photos)))]
+            path = subject.photos[int(rng.integers(len(subject.photos)))]
             nowhere = np.full((4, 2), np.nan, np.float32)
-            second = Image(retouched(read_picture(photo, LONG_SIDE), rng), nowhere)
+            photo = Photo(retouched(read_picture(path, LONG_SIDE), rng), nowhere)
         else:
-            second = self._view(picture, draw.hardness, rng)
-        return Pair(
-            np.stack([squashed(each.picture, self.input_size) for each in (first, second)]),
-            np.stack([first.quad, second.quad]),
-            draw.subject,
-        )
+            photo = self._view(picture, draw.hardness, rng)
+        return Pair(reference, squashed(photo.picture, self.input_size), photo.quad, draw.subject)
 
-    def _view(self, picture: Picture, hardness: float, rng: np.random.Generator) -> Image:
+    def _view(self, picture: Picture, hardness: float, rng: np.random.Generator) -> Photo:
         around = rng.integers(len(self._subjects), size=rng.integers(4))
         others = [read_picture(self._subjects[int(n)].reference, LONG_SIDE) for n in around]
         return self._renderer.view(picture, others, hardness, rng)

@@ -18,10 +18,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from indexing.allocator import keep_freed_memory
 from indexing.embedding import Embeddings
-from indexing.network import Embedder, EmbeddingNetwork, as_batch, squashed
+from indexing.network import Embedder, EmbeddingNetwork, as_batch
 from training.config import TrainingConfig
 from training.curves import plot_curves
 from training.datasets import Picture, fingerprint, read_picture
+from training.initialisation import begin_with_components
 from training.losses import loss_named, miner_named, spread
 from training.mining import read_negatives
 from training.rendering import (
@@ -43,6 +44,8 @@ from training.stored_pairs import StoredPairs, store
 RANKS = (1, 5, 50)
 RECORD_EVERY = 10
 EMBED_AT_ONCE = 64
+# The principal components of so many references are those of more.
+ENOUGH_REFERENCES = 4000
 LOCATION_WEIGHT = 5.0
 # Quads that are off by less, in shares of the photo's side, are corrected ever more gently.
 LOCATION_PRECISION = 0.03
@@ -99,19 +102,19 @@ def trainable_blocks(config: TrainingConfig, blocks: int, progress: float) -> in
     return min(blocks, config.trainable_blocks + thawed)
 
 
-def mirrored(pairs: Pair) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures [2n, s, s, 3], quads [2n, 4, 2] and labels [2n] of a batch, half of it in a mirror.
+def mirrored(pairs: Pair) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """References and photos [n, s, s, 3], quads [n, 4, 2], subjects [n], half of all in a mirror.
 
-    ``pairs`` has tensors. What is seen in a mirror counts as another subject.
+    ``pairs`` has tensors.
     """
-    pictures, quads, subjects = (torch.as_tensor(each) for each in pairs)
-    turned = torch.rand(len(subjects)) < 0.5
-    across = quads[:, :, [1, 0, 3, 2]] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
-    labels = 2 * subjects + turned
+    references, photos, quads, subjects = (torch.as_tensor(each) for each in pairs)
+    turned = torch.rand(len(subjects), 1, 1, 1) < 0.5
+    across = quads[:, [1, 0, 3, 2]] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
     return (
-        torch.where(turned[:, None, None, None, None], pictures.flip(3), pictures).flatten(0, 1),
-        torch.where(turned[:, None, None, None], across, quads).flatten(0, 1),
-        labels.repeat_interleave(2),
+        torch.where(turned, references.flip(2), references),
+        torch.where(turned, photos.flip(2), photos),
+        torch.where(turned[..., 0], across, quads),
+        subjects,
     )
 
 
@@ -143,12 +146,14 @@ class Trainer:
         network = EmbeddingNetwork(
             config.architecture,
             config.dimension,
-            spatial_transformer=config.spatial_transformer,
+            straightened_size=config.straightened_size,
             weights=config.weights,
         )
         self.network = network.to(memory_format=torch.channels_last).to(self._device)
         self._optimizer = _optimizer(self.network, config.weight_decay)
-        self._loss = loss_named(config.loss, config.margin, config.temperature)
+        self._loss = loss_named(
+            config.loss, config.margin, config.temperature, config.queue, config.dimension
+        ).to(self._device)
         self._miner = miner_named(config.sampling, config.margin)
         self.history = History()
         self._restore()
@@ -187,7 +192,7 @@ class Trainer:
 
     def _pairs(self) -> RenderedPairs | StoredPairs:
         config = self.config
-        pairs = _pairs(config, self.split.training, config.clean_share)
+        pairs = _pairs(config, self.split.training)
         if config.stored_pairs is None:
             return pairs
         return store(pairs, config.stored_pairs, config.seed, self.run / VIEWS)
@@ -210,12 +215,12 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.config, progress)
         self._thaw(progress)
-        pictures, quads, labels = (each.to(self._device) for each in mirrored(pairs))
-        batch = as_batch(pictures)
+        references, photos, quads, subjects = (each.to(self._device) for each in mirrored(pairs))
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16):
-            straight, astray = self._straightened(batch, quads, progress)
-            vectors = self.network.embed(straight).float()
-        loss = self._loss(vectors, labels, self._miner(vectors, labels)) + astray
+            straight, astray = self._straightened(as_batch(photos), quads, progress)
+            vectors = self._embedded(as_batch(references), straight).float()
+        labels = subjects.repeat(2)
+        loss: Tensor = self._loss(vectors, labels, self._miner(vectors, labels)) + astray
         if self.config.spread_weight:
             loss = loss + self.config.spread_weight * spread(vectors, labels)
         self._optimizer.zero_grad()
@@ -224,37 +229,45 @@ class Trainer:
         self._optimizer.step()
         return float(loss.detach())
 
+    def _embedded(self, references: Tensor, photos: Tensor) -> Tensor:
+        """The embeddings of references, then of photos: [2n, dimension]."""
+        embed = self.network.embed
+        if references.shape == photos.shape:
+            # Batch statistics are of both, as the network's are.
+            return embed(torch.cat([references, photos]))
+        return torch.cat([embed(references), embed(photos)])
+
     def _straightened(
-        self, batch: Tensor, quads: Tensor, progress: float
+        self, photos: Tensor, quads: Tensor, progress: float
     ) -> tuple[Tensor, Tensor | float]:
-        """Pictures [2n, 3, s, s] as the backbone is to see them, and the loss of finding them."""
+        """Photos [n, 3, s, s] as the backbone is to see them, and the loss of finding what they show."""
         warp = self.network.warp
         if warp is None:
-            return batch, 0.0
-        # The first of a pair is a reference mostly, and those are straight.
-        looked = torch.arange(len(batch), device=batch.device) % 2 == 1
-        rough, precise = (each.float() for each in warp.guesses(batch[looked]))
-        true = turned_to(quads[looked], rough.detach())
+            return photos, 0.0
+        rough, precise = (each.float() for each in warp.guesses(photos))
+        true = turned_to(quads, rough.detach())
         known = true.isfinite()
         astray = sum(
             smooth_l1_loss(each[known], true[known], reduction="sum", beta=LOCATION_PRECISION)
             / max(1, int(known.sum()))
             for each in (rough, precise)
         )
-        told = torch.rand(len(true), 1, 1, device=batch.device) < max(LEAST_TOLD, 1 - 3 * progress)
-        taken = quads.clone()
-        taken[looked] = true
-        taken += TOLD_ERROR * torch.randn_like(quads)
-        taken[looked] = torch.where(told & known, taken[looked], precise.detach())
-        return warp.straightened(batch, taken), LOCATION_WEIGHT * astray
+        told = torch.rand(len(true), 1, 1, device=true.device) < max(LEAST_TOLD, 1 - 3 * progress)
+        about = true + TOLD_ERROR * torch.randn_like(true)
+        taken = torch.where(told & known, about, precise.detach())
+        return warp.straightened(photos, taken), LOCATION_WEIGHT * astray
 
     def _thaw(self, progress: float) -> None:
-        """Has the blocks learn that are to by now; the others keep their statistics as well."""
+        """Has the blocks learn that are to by now; the others keep their statistics as well.
+
+        Pretrained ones always do: a batch of references has others than one of photos.
+        """
         self.network.train()
         blocks = self.network.blocks()
         frozen = len(blocks) - trainable_blocks(self.config, len(blocks), progress)
         for number, block in enumerate(blocks):
-            block.requires_grad_(number >= frozen).train(number >= frozen)
+            learns = number >= frozen
+            block.requires_grad_(learns).train(learns and self.config.weights is None)
 
     def _record(self, loss: float, board: SummaryWriter) -> None:
         """Counts a step and, every few steps, notes the mean loss."""
@@ -276,7 +289,10 @@ class Trainer:
         history = self.history
         if history.validation and history.validation[-1]["step"] == history.step:
             return history.validation[-1]
-        measured = judge.measure(Embedder(self.network, "in training", self.config.input_size))
+        config = self.config
+        measured = judge.measure(
+            Embedder(self.network, "in training", config.input_size, config.reference_size)
+        )
         history.validation.append({"step": float(history.step)} | measured)
         for name, value in measured.items():
             board.add_scalar(name, value, history.step)
@@ -290,6 +306,7 @@ class Trainer:
             "recipe": self.config.recipe(),
             "history": asdict(self.history),
             "network": weights,
+            "loss": self._loss.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "random": torch.get_rng_state(),
         }
@@ -312,16 +329,26 @@ class Trainer:
     def _restore(self) -> None:
         path = self.run / CHECKPOINT
         if not path.exists():
-            if self.config.start:
-                self.network.load_state_dict(load_file(Path(self.config.start) / NETWORK))
+            self._begin()
             return
         state = torch.load(path, map_location=self._device, weights_only=True)
         if state["recipe"] != self.config.recipe():
             raise RunMismatchError(f"{self.run} holds a run of another configuration.")
         self.history = History(**state["history"])
         self.network.load_state_dict(state["network"])
+        self._loss.load_state_dict(state["loss"])
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
+
+    def _begin(self) -> None:
+        """As another run ended, or else on a pretrained backbone by what that knows."""
+        config = self.config
+        if config.start:
+            self.network.load_state_dict(load_file(Path(config.start) / NETWORK))
+        elif config.weights:
+            some = self.split.training[:: max(1, len(self.split.training) // ENOUGH_REFERENCES)]
+            references = [read_picture(each.reference, LONG_SIDE) for each in some]
+            begin_with_components(self.network, references, config.reference_size)
 
 
 class _Judge:
@@ -333,10 +360,9 @@ class _Judge:
     def __init__(
         self, config: TrainingConfig, held_out: Sequence[Subject], others: Sequence[Subject]
     ) -> None:
-        pairs = _pairs(config, [Subject(each.reference) for each in held_out], clean_share=1.0)
+        pairs = _pairs(config, [Subject(each.reference) for each in held_out])
         draws = [Draw(number, (config.seed, number), 1.0) for number in range(len(held_out))]
-        self._pairs = np.stack([pairs[draw].pictures for draw in draws])
-        self._size = config.input_size
+        self._pairs = [pairs[draw] for draw in draws]
         photographed = [number for number, each in enumerate(held_out) if each.photos]
         self._photos = [photo for number in photographed for photo in held_out[number].photos]
         self._answers = [number for number in photographed for _ in held_out[number].photos]
@@ -344,29 +370,23 @@ class _Judge:
 
     def measure(self, embedder: Embedder) -> dict[str, float]:
         """The shares by their names."""
-        gallery = _in_parts(embedder.embed_references, self._pairs[:, 0])
-        views = _in_parts(embedder.embed, self._pairs[:, 1])
+        gallery = _in_parts(embedder.embed_references, [each.reference for each in self._pairs])
+        views = _in_parts(embedder.embed, [each.photo for each in self._pairs])
         measured = recall(views, gallery, range(len(self._pairs)))
         if self._photos:
-            others = self._of_files(embedder.embed_references, self._others)
+            others = _of_files(embedder.embed_references, self._others)
             everything = Embeddings(
                 gallery.version, np.concatenate([gallery.vectors, others.vectors])
             )
-            photos = self._of_files(embedder.embed, self._photos)
+            photos = _of_files(embedder.embed, self._photos)
             found = recall(photos, everything, self._answers)
             measured |= {f"photos {name}": value for name, value in found.items()}
         return measured
 
-    def _of_files(self, embed: Embed, paths: Sequence[Path]) -> Embeddings:
-        pictures = [squashed(read_picture(path, LONG_SIDE), self._size) for path in paths]
-        return _in_parts(embed, np.stack(pictures))
 
-
-def _pairs(
-    config: TrainingConfig, subjects: Sequence[Subject], clean_share: float
-) -> RenderedPairs:
+def _pairs(config: TrainingConfig, subjects: Sequence[Subject]) -> RenderedPairs:
     renderer = Renderer(config.views, round(1.2 * config.input_size))
-    return RenderedPairs(subjects, config.input_size, clean_share, renderer)
+    return RenderedPairs(subjects, config.input_size, config.reference_size, renderer)
 
 
 def _files(subjects: Sequence[Subject]) -> list[Path]:
@@ -384,9 +404,13 @@ def _optimizer(network: EmbeddingNetwork, weight_decay: float) -> torch.optim.Ad
     )
 
 
-def _in_parts(embed: Embed, pictures: np.typing.NDArray[np.uint8]) -> Embeddings:
+def _of_files(embed: Embed, paths: Sequence[Path]) -> Embeddings:
+    return _in_parts(embed, [read_picture(path, LONG_SIDE) for path in paths])
+
+
+def _in_parts(embed: Embed, pictures: Sequence[Picture]) -> Embeddings:
     parts = [
-        embed(list(pictures[first : first + EMBED_AT_ONCE]))
+        embed(pictures[first : first + EMBED_AT_ONCE])
         for first in range(0, len(pictures), EMBED_AT_ONCE)
     ]
     return Embeddings(parts[0].version, np.concatenate([part.vectors for part in parts]))

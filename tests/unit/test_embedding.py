@@ -10,7 +10,7 @@ from indexing.network import Embedder, EmbeddingNetwork, as_batch, squashed
 @pytest.fixture(scope="module")
 def embedder():
     torch.manual_seed(0)
-    return Embedder(EmbeddingNetwork(dimension=16), "v1", input_size=64)
+    return Embedder(EmbeddingNetwork(dimension=16), "v1", 64, 48)
 
 
 def pictures(count):

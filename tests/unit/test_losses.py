@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from training.losses import LossName, Sampling, loss_named, miner_named, spread
+from training.losses import InfoNCE, LossName, Sampling, loss_named, miner_named, spread
 
 
 def batch(things=12, dimension=8, spread_of_a_thing=0.4):
     torch.manual_seed(3)
-    centres = torch.randn(things, dimension).repeat_interleave(2, 0)
+    centres = torch.randn(things, dimension).repeat(2, 1)
     vectors = normalize(centres + spread_of_a_thing * torch.randn_like(centres), dim=1)
-    return vectors, torch.arange(things).repeat_interleave(2)
+    return vectors, torch.arange(things).repeat(2)
 
 
 def distances(vectors, triplets):
@@ -22,7 +22,7 @@ def distances(vectors, triplets):
 def test_every_loss_learns_with_every_sampling(name, sampling):
     vectors, labels = batch(spread_of_a_thing=1.0)
     free = vectors.clone().requires_grad_()
-    loss, mine = loss_named(name, 0.4, 0.1), miner_named(sampling, 0.4)
+    loss, mine = loss_named(name, 0.4, 0.1, 0, 8), miner_named(sampling, 0.4)
     optimizer = torch.optim.Adam([free], 0.02)
     values = []
     for _ in range(60):
@@ -32,9 +32,43 @@ def test_every_loss_learns_with_every_sampling(name, sampling):
         value.backward()
         optimizer.step()
         values.append(float(value.detach()))
-    own = normalize(free, dim=1)[0::2] * normalize(free, dim=1)[1::2]
-    before = vectors[0::2] * vectors[1::2]
-    assert own.sum(dim=1).mean() > before.sum(dim=1).mean()
+    assert of_own(normalize(free, dim=1)) > of_own(vectors)
+
+
+def of_own(vectors):
+    references, photos = vectors.detach().chunk(2)
+    return float((references * photos).sum(dim=1).mean())
+
+
+def test_info_nce_compares_photos_with_references_alone():
+    references = torch.eye(4)
+    labels = torch.arange(4).repeat(2)
+    # Two photos that look alike are as good as two that do not.
+    alike = normalize(
+        references + torch.ones(4) * torch.tensor([[1.0], [1.0], [0.0], [0.0]]), dim=1
+    )
+    loss = InfoNCE(0.1, 0, 4)
+    expected = torch.nn.functional.cross_entropy(alike @ references.T / 0.1, torch.arange(4))
+    back = torch.nn.functional.cross_entropy(references @ alike.T / 0.1, torch.arange(4))
+    assert torch.isclose(loss(torch.cat([references, alike]), labels), (expected + back) / 2)
+
+
+def test_info_nce_tells_photos_from_references_of_batches_before_but_not_from_their_own():
+    vectors, labels = torch.eye(8)[[0, 1, 0, 1]], torch.tensor([0, 1, 0, 1])
+    loss = InfoNCE(0.1, 2, 8)
+    assert loss(vectors, labels) < 0.01
+    # Its own reference as it was before is no mistake, another that looks like it is.
+    assert loss(vectors, labels) < 0.01
+    assert loss(vectors, labels + 5) > 0.3
+    assert loss.labels.tolist() == [5, 6]
+
+
+def test_info_nce_waits_for_its_queue_to_fill():
+    vectors, labels = torch.eye(8)[[0, 1, 0, 1]], torch.tensor([0, 1, 0, 1])
+    loss = InfoNCE(0.1, 4, 8)
+    assert loss(vectors, labels) < 0.01
+    assert loss(vectors, labels + 5) < 0.01
+    assert loss(vectors, labels + 9) > 0.3
 
 
 def test_triplets_are_of_two_pictures_of_one_thing_and_one_of_another():

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torchvision.models import get_model
 from typer.testing import CliRunner
 
 from indexing.embedding import Embeddings
-from indexing.network import UNIT_SQUARE, EmbeddingNetwork, as_batch
+from indexing.network import UNIT_SQUARE, EmbeddingNetwork, as_batch, squashed
 from training.__main__ import app
 from training.config import TrainingConfig, read_config
 from training.datasets import DatasetError, find_pictures, fingerprint, read_dataset
+from training.initialisation import begin_with_components
 from training.losses import LossName, Sampling
 from training.mining import HardNegative, Verdict
 from training.rendering import (
@@ -67,8 +69,12 @@ def dataset(tmp_path):
 
 def config(folder, **changes):
     settings = {
+        "architecture": "mobilenet_v3_small",
+        "weights": None,
         "dimension": 16,
         "input_size": 32,
+        "reference_size": 32,
+        "learning_rate": 2e-3,
         "pairs": 8,
         "steps": 40,
         "held_out": 0.2,
@@ -166,7 +172,7 @@ def test_hard_negatives_are_numbered_as_the_subjects_are(tmp_path):
 def pairs_of(folder, **changes):
     subjects = [Subject(path) for path in find_pictures([folder])]
     renderer = Renderer(changes.pop("views", Views.FULL), 48)
-    return RenderedPairs(subjects, 32, changes.pop("clean_share", 1.0), renderer)
+    return RenderedPairs(subjects, 32, 24, renderer)
 
 
 def draws(count, subjects=20):
@@ -177,14 +183,14 @@ def draws(count, subjects=20):
 def test_pairs_are_rendered_the_same_from_the_same_draw(folder, views):
     pairs, (draw,) = pairs_of(folder, views=views), draws(1)
     first, second = pairs[draw], pairs[draw]
-    assert first.pictures.shape == (2, 32, 32, 3)
-    assert np.array_equal(first.pictures, second.pictures)
-    assert np.array_equal(first.quads, second.quads)
+    assert (first.reference.shape, first.photo.shape) == ((24, 24, 3), (32, 32, 3))
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_kinds_of_views_differ(folder):
     rendered = {
-        b"".join(pairs_of(folder, views=views)[draw].pictures.tobytes() for draw in draws(8))
+        b"".join(pairs_of(folder, views=views)[draw].photo.tobytes() for draw in draws(8))
         for views in Views
     }
     assert len(rendered) == len(Views)
@@ -193,29 +199,28 @@ def test_kinds_of_views_differ(folder):
 def test_photos_are_learnt_from_where_there_are_some(folder, tmp_path):
     reference, photo = find_pictures([folder])[0], tmp_path / "photo.png"
     cv2.imwrite(str(photo), np.full((60, 80, 3), (250, 0, 250), np.uint8))
-    pairs = RenderedPairs([Subject(reference, (photo,))], 32, 1.0, Renderer(Views.FULL, 48))
+    pairs = RenderedPairs([Subject(reference, (photo,))], 32, 32, Renderer(Views.FULL, 48))
     drawn = [pairs[draw] for draw in draws(20, subjects=1)]
-    photos = [bool((each.pictures[1, ..., 1] < 60).all()) for each in drawn]
+    photos = [bool((each.photo[..., 1] < 60).all()) for each in drawn]
     assert 5 <= sum(photos) <= 15
     # Where the reference is in a photo is not known.
-    assert [bool(np.isnan(each.quads[1]).all()) for each in drawn] == photos
+    assert [bool(np.isnan(each.quad).all()) for each in drawn] == photos
 
 
 def test_a_pair_says_where_its_subject_is(tmp_path):
     white = tmp_path / "white.png"
     cv2.imwrite(str(white), np.full((60, 80, 3), 255, np.uint8))
-    pairs = RenderedPairs([Subject(white)], 64, 1.0, Renderer(Views.PERSPECTIVE, 77))
+    pairs = RenderedPairs([Subject(white)], 64, 64, Renderer(Views.PERSPECTIVE, 77))
     for draw in draws(10, subjects=1):
         drawn = pairs[draw]
-        assert np.array_equal(drawn.quads[0], UNIT_SQUARE)
         within = np.zeros((64, 64), np.uint8)
-        cv2.fillConvexPoly(within, (64 * drawn.quads[1] - 0.5).round().astype(np.int32), 1)
-        assert drawn.pictures[1][within > 0].mean() > 200
+        cv2.fillConvexPoly(within, (64 * drawn.quad - 0.5).round().astype(np.int32), 1)
+        assert drawn.photo[within > 0].mean() > 200
 
 
 def test_a_rectified_view_is_all_subject(folder):
     (draw,) = draws(1)
-    assert np.array_equal(pairs_of(folder, views=Views.RECTIFIED)[draw].quads[1], UNIT_SQUARE)
+    assert np.array_equal(pairs_of(folder, views=Views.RECTIFIED)[draw].quad, UNIT_SQUARE)
 
 
 def test_the_first_corner_is_at_the_top_left_however_a_picture_is_turned():
@@ -232,38 +237,43 @@ def test_a_quad_turned_by_45_degrees_may_begin_at_either_corner():
         assert torch.equal(turned_to(quad.roll(turn, dims=1), near), quad)
 
 
-def test_a_mirror_makes_other_subjects_of_half_the_pairs():
+def test_half_the_pairs_are_seen_in_a_mirror():
     torch.manual_seed(0)
-    picture = torch.zeros(40, 2, 4, 4, 3, dtype=torch.uint8)
-    picture[:, :, :, 0] = 9
+    picture = torch.zeros(40, 4, 4, 3, dtype=torch.uint8)
+    picture[:, :, 0] = 9
     left = torch.tensor([[0.0, 0.0], [0.25, 0.0], [0.25, 1.0], [0.0, 1.0]])
-    pairs = Pair(picture, left.expand(40, 2, 4, 2), torch.arange(40))
-    pictures, quads, labels = mirrored(pairs)
-    turned = pictures[:, 0, 0, 0] == 0
-    assert 20 < int(turned.sum()) < 60
-    assert torch.equal(turned, labels % 2 == 1)
-    assert torch.equal(labels // 2, torch.arange(40).repeat_interleave(2))
+    pairs = Pair(picture[:, :2, :2], picture, left.expand(40, 4, 2), torch.arange(40))
+    references, photos, quads, subjects = mirrored(pairs)
+    turned = photos[:, 0, 0, 0] == 0
+    assert 10 < int(turned.sum()) < 30
+    assert torch.equal(turned, references[:, 0, 0, 0] == 0)
+    assert torch.equal(subjects, torch.arange(40))
     right = torch.tensor([[0.75, 0.0], [1.0, 0.0], [1.0, 1.0], [0.75, 1.0]])
     assert torch.equal(quads[turned], right.expand(int(turned.sum()), 4, 2))
-    assert (pictures[turned][:, :, -1] == 9).all()
+    assert (photos[turned][:, :, -1] == 9).all()
+    assert (references[turned][:, :, -1] == 9).all()
 
 
 def test_stored_pairs_are_rendered_once_and_drawn_again(folder, tmp_path):
     rendered, stored = pairs_of(folder), tmp_path / "views"
     store(rendered, 2, 5, stored)
-    written = (stored / "pictures.npy").stat().st_mtime_ns
+    written = (stored / "photos.npy").stat().st_mtime_ns
     pairs = store(rendered, 2, 5, stored)
-    assert (stored / "pictures.npy").stat().st_mtime_ns == written
+    assert (stored / "photos.npy").stat().st_mtime_ns == written
     expected = [rendered[Draw(3, (5, 3, number), hard)] for number, hard in ((0, 0.2), (1, 1.0))]
-    drawn = {pairs[Draw(3, (number,), 0.7)].pictures.tobytes() for number in range(20)}
-    assert drawn == {each.pictures.tobytes() for each in expected}
+    drawn = [pairs[Draw(3, (number,), 0.7)] for number in range(20)]
+    assert {contents(each) for each in drawn} == {contents(each) for each in expected}
+
+
+def contents(pair):
+    return b"".join(np.asarray(each).tobytes() for each in pair)
 
 
 def test_stored_pairs_that_were_not_finished_are_rendered_anew(folder, tmp_path):
     rendered = pairs_of(folder)
-    (tmp_path / "pictures.npy").write_bytes(b"cut off")
+    (tmp_path / "photos.npy").write_bytes(b"cut off")
     store(rendered, 1, 5, tmp_path)
-    assert StoredPairs(tmp_path)[Draw(0, (1,), 1.0)].pictures.any()
+    assert StoredPairs(tmp_path)[Draw(0, (1,), 1.0)].photo.any()
 
 
 def test_a_split_keeps_held_out_pictures_apart(folder):
@@ -344,6 +354,42 @@ def test_frozen_blocks_keep_their_weights_and_statistics(folder, tmp_path):
     assert all(name.startswith(("features.12.", "head.", "pool.")) for name in changed)
 
 
+def test_a_pretrained_backbone_keeps_its_statistics(folder, tmp_path):
+    torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "weights.pth")
+    plan = config(folder, architecture="resnet18", weights=str(tmp_path / "weights.pth"), steps=2)
+    trainer = Trainer(plan, tmp_path / "run", print)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.train()
+    after = trainer.network.state_dict()
+    assert torch.equal(before["features.1.running_mean"], after["features.1.running_mean"])
+    assert not torch.equal(before["features.1.weight"], after["features.1.weight"])
+
+
+def test_a_head_begins_with_the_principal_components_of_references():
+    torch.manual_seed(0)
+    network = EmbeddingNetwork("resnet18", 4)
+    before = network.head.weight.clone()
+    pictures = list(np.random.default_rng(0).integers(0, 256, (9, 40, 40, 3), np.uint8))
+    begin_with_components(network, pictures[:4], 32)
+    assert torch.equal(network.head.weight, before)
+    begin_with_components(network, pictures, 32)
+    with torch.no_grad():
+        batch = as_batch(torch.from_numpy(np.stack([squashed(each, 32) for each in pictures])))
+        features = network.pool(network.features(batch))
+        found = network.head(features)
+    deviations = torch.linalg.svdvals(features - features.mean(0))[:4]
+    products = found.T @ found
+    assert torch.allclose(found.mean(0), torch.zeros(4), atol=1e-3)
+    # Uncorrelated, each with the square root of its deviation left.
+    expected = deviations * deviations[0]
+    assert torch.allclose(products, torch.diag(expected), atol=1e-3 * float(expected[0]))
+
+
+def test_info_nce_takes_no_sampling(folder):
+    with pytest.raises(ValueError, match="InfoNCE learns from all of a batch"):
+        config(folder, loss=LossName.INFO_NCE, sampling=Sampling.SEMI_HARD)
+
+
 def test_training_lowers_the_loss_and_leaves_a_usable_network(folder, tmp_path):
     run = tmp_path / "run"
     history = Trainer(config(folder), run, print).train()
@@ -364,13 +410,13 @@ def test_a_spatial_transformer_learns_where_pictures_are(folder, tmp_path):
 
     def astray():
         shown = [pairs[draw] for draw in draws(15, subjects=15)]
-        batch = as_batch(torch.from_numpy(np.stack([each.pictures[1] for each in shown])))
-        true = torch.from_numpy(np.stack([each.quads[1] for each in shown]))
+        batch = as_batch(torch.from_numpy(np.stack([each.photo for each in shown])))
+        true = torch.from_numpy(np.stack([each.quad for each in shown]))
         with torch.inference_mode():
             _, found = trainer.network.eval().warp.guesses(batch)
             return float((found - turned_to(true, found)).abs().mean())
 
-    pairs = RenderedPairs(trainer.split.training, 64, 1.0, Renderer(Views.FULL, 77))
+    pairs = RenderedPairs(trainer.split.training, 64, 64, Renderer(Views.FULL, 77))
     before = astray()
     trainer.train()
     assert astray() < 0.8 * before
@@ -394,7 +440,7 @@ def test_a_run_is_the_same_for_the_same_seed(folder, tmp_path):
                 "loss": LossName.TRIPLET,
             },
         ),
-        (13, {"spatial_transformer": True}),
+        (13, {"spatial_transformer": True, "reference_size": 24, "queue": 20}),
     ],
 )
 def test_a_killed_run_goes_on_as_if_undisturbed(folder, tmp_path, stopped, changes):

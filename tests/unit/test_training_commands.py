@@ -19,7 +19,7 @@ EASY = ViewConditions(
     area=(0.4, 0.7), tilt=20, turned=0, cut_off=0, occlusion=0, blur=0.2, noise=0.2, lighting=0.3
 )
 # The shape of a run that takes seconds.
-SMALL = ["--input-size", "32", "--threads", "1"]
+SMALL = ["--input-size", "32", "--reference-size", "32", "--threads", "1"]
 
 
 def save(path, picture):
@@ -98,7 +98,7 @@ def test_evaluate_writes_figures_and_a_report(dataset, tmp_path):
 
 def test_baseline_measures_a_network_without_training(dataset, tmp_path):
     figures = tmp_path / "figures.json"
-    options = ("--architecture", "resnet18", "--input-size", 64)
+    options = ("--architecture", "resnet18", "--input-size", 64, "--reference-size", 64)
     output = invoked("baseline", "--dataset", dataset, "--output", figures, *options)
     assert "random weights" in output
     assert json.loads(figures.read_text())["datasets"]["posters"]["votes_recall"] is None
