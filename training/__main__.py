@@ -167,6 +167,9 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=0, help="The highest.")] = (
         DEFAULTS.learning_rate
     ),
+    pretrained_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the weights it began with, in what is saved.")
+    ] = DEFAULTS.pretrained_share,
     trainable_blocks: Annotated[
         int | None, typer.Option(min=0, help="Train the last blocks only; all by default.")
     ] = None,
@@ -204,6 +207,7 @@ def train(
         negatives=str(negatives) if negatives else None,
         architecture=architecture,
         weights=_named(weights),
+        pretrained_share=pretrained_share,
         start=str(start) if start else None,
         dimension=dimension,
         spatial_transformer=spatial_transformer,

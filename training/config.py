@@ -24,16 +24,16 @@ class TrainingConfig:
 
     **Network.** ``architecture`` is the backbone's name, ``weights`` its pretrained ones (as
     EmbeddingNetwork takes them), whose batch statistics it keeps and with whose principal components
-    the head begins; with ``start`` all begins as the network of that run. It sees photos of
+    the head begins; what is saved has ``pretrained_share`` of the weights that it began with. With
+    ``start`` all begins as the network of that run. It sees photos of
     ``input_size`` pixels a side and references of ``reference_size``. A ``spatial_transformer`` finds
     the picture in a photo first, and the backbone sees it straightened, as large as a reference. Only
     the last ``trainable_blocks`` of its blocks are trained, all by default; with ``unfreeze_every`` one
     more is after each such share of the training.
 
     **Learning.** A batch has ``pairs`` references with a photo each. ``margin`` is that of the loss and
-    of semi-hard ``sampling``, ``temperature`` that of losses with a softmax, ``queue`` is how many
-    references of batches before InfoNCE looks at, ``spread_weight`` that of the regulariser which
-    spreads scores. Training ends after ``steps``, or after ``minutes`` where ``steps`` is None. The
+    of semi-hard ``sampling``, ``temperature`` that of losses with a softmax, ``spread_weight`` that
+    of the regulariser which spreads scores. Training ends after ``steps``, or after ``minutes`` where ``steps`` is None. The
     learning rate rises during the share ``warm_up`` of the training and views get harder during the
     share ``curriculum``. Every ``checkpoint_steps``, or else ``checkpoint_minutes``, the run is judged
     and saved. ``bf16`` computes in bfloat16 where it can.
@@ -49,6 +49,7 @@ class TrainingConfig:
     negatives: str | None = None
     architecture: str = "efficientnet_lite0"
     weights: str | None = "IMAGENET1K_V1"
+    pretrained_share: float = 0.3
     start: str | None = None
     dimension: int = 256
     spatial_transformer: bool = False
@@ -58,14 +59,13 @@ class TrainingConfig:
     sampling: Sampling = Sampling.ALL
     margin: float = 0.2
     temperature: float = 0.06
-    queue: int = 4096
     spread_weight: float = 0.0
     input_size: int = 192
     reference_size: int = 128
     pairs: int = 96
     minutes: float = 40.0
     steps: int | None = None
-    learning_rate: float = 3e-4
+    learning_rate: float = 2e-4
     weight_decay: float = 0.02
     warm_up: float = 0.05
     curriculum: float = 0.33

@@ -47,54 +47,24 @@ class Sampling(StrEnum):
 
 
 class InfoNCE(nn.Module):
-    """Each photo is to find its reference, and each reference its photo (van den Oord et al., 2018).
+    """Each photo is to find its reference, and each reference its photo (van den Oord et al., 2018)."""
 
-    References are looked for by photos of the batch, photos by references among those of the batch and
-    the ``queue`` latest of batches before, once there are so many (He et al., 2020).
-    """
-
-    queued: Tensor
-    labels: Tensor
-    count: Tensor
-
-    def __init__(self, temperature: float, queue: int, dimension: int) -> None:
+    def __init__(self, temperature: float) -> None:
         super().__init__()
         self._temperature = temperature
-        self.register_buffer("queued", torch.zeros(queue, dimension))
-        self.register_buffer("labels", torch.full((queue,), -1))
-        self.register_buffer("count", torch.tensor(0))
 
     def forward(self, vectors: Tensor, labels: Tensor, _: Triplets | None = None) -> Tensor:
         """The loss of unit vectors [2n, dimension] with labels [2n]; each label is of one reference."""
         references, photos = vectors.chunk(2)
-        own = labels[: len(references)]
-        gallery, gallery_labels = references, own
-        if self.count >= len(self.queued):
-            gallery = torch.cat([references, self.queued])
-            gallery_labels = torch.cat([own, self.labels])
-        answers = torch.arange(len(references), device=vectors.device)
-        # Others of the same thing are no mistake.
-        same = own[:, None] == gallery_labels
-        same[answers, answers] = False
-        by_photo = (photos @ gallery.T / self._temperature).masked_fill(same, -torch.inf)
-        by_reference = references @ photos.T / self._temperature
-        self._remember(references.detach(), own)
-        return (cross_entropy(by_photo, answers) + cross_entropy(by_reference, answers)) / 2
-
-    def _remember(self, references: Tensor, labels: Tensor) -> None:
-        size = len(self.queued)
-        self.queued = torch.cat([references, self.queued])[:size]
-        self.labels = torch.cat([labels, self.labels])[:size]
-        self.count += len(references)
+        similarity = photos @ references.T / self._temperature
+        own = torch.arange(len(references), device=vectors.device)
+        return (cross_entropy(similarity, own) + cross_entropy(similarity.T, own)) / 2
 
 
-def loss_named(
-    name: LossName, margin: float, temperature: float, queue: int, dimension: int
-) -> nn.Module:
+def loss_named(name: LossName, margin: float, temperature: float) -> nn.Module:
     """A loss of unit vectors [2n, dimension], labels [2n], and rows of triplets or None for all.
 
-    ``margin`` is in units of distance, for those that have one; ``queue`` is that of ``InfoNCE``, which
-    has no use for triplets.
+    ``margin`` is in units of distance, for those that have one; ``InfoNCE`` has no use for triplets.
     """
     match name:
         case LossName.TRIPLET:
@@ -106,7 +76,7 @@ def loss_named(
         case LossName.SUPERVISED_CONTRASTIVE:
             loss = losses.SupConLoss(temperature=temperature)
         case LossName.INFO_NCE:
-            loss = InfoNCE(temperature, queue, dimension)
+            loss = InfoNCE(temperature)
     return loss
 
 

@@ -1,5 +1,6 @@
 """Metric learning of the global embedding: a configuration in, a run folder out."""
 
+import copy
 import json
 import os
 import time
@@ -151,11 +152,10 @@ class Trainer:
         )
         self.network = network.to(memory_format=torch.channels_last).to(self._device)
         self._optimizer = _optimizer(self.network, config.weight_decay)
-        self._loss = loss_named(
-            config.loss, config.margin, config.temperature, config.queue, config.dimension
-        ).to(self._device)
+        self._loss = loss_named(config.loss, config.margin, config.temperature)
         self._miner = miner_named(config.sampling, config.margin)
         self.history = History()
+        self._pretrained: list[Tensor] = []
         self._restore()
         self._started = 0.0
 
@@ -289,29 +289,39 @@ class Trainer:
         history = self.history
         if history.validation and history.validation[-1]["step"] == history.step:
             return history.validation[-1]
-        config = self.config
+        config, network = self.config, self._averaged()
         measured = judge.measure(
-            Embedder(self.network, "in training", config.input_size, config.reference_size)
+            Embedder(network, "in training", config.input_size, config.reference_size)
         )
         history.validation.append({"step": float(history.step)} | measured)
         for name, value in measured.items():
             board.add_scalar(name, value, history.step)
         self._report("  ".join(f"{name} {value:g}" for name, value in measured.items()))
-        self._save()
+        self._save(network)
         return measured
 
-    def _save(self) -> None:
-        weights = self.network.state_dict()
+    def _averaged(self) -> EmbeddingNetwork:
+        """The network with a share of the pretrained weights that it began with, if it did.
+
+        It has learnt from rendered views nearly all that it would without, and still knows what those
+        know of real photos (Wortsman et al., 2022).
+        """
+        averaged = copy.deepcopy(self.network)
+        with torch.no_grad():
+            for weights, before in zip(averaged.parameters(), self._pretrained, strict=False):
+                weights.lerp_(before, self.config.pretrained_share)
+        return averaged
+
+    def _save(self, network: EmbeddingNetwork) -> None:
         state = {
             "recipe": self.config.recipe(),
             "history": asdict(self.history),
-            "network": weights,
-            "loss": self._loss.state_dict(),
+            "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "random": torch.get_rng_state(),
         }
         _replace(self.run / CHECKPOINT, partial(torch.save, state))
-        tensors = {name: values.contiguous() for name, values in weights.items()}
+        tensors = {name: values.contiguous() for name, values in network.state_dict().items()}
         _replace(self.run / NETWORK, lambda beside: beside.write_bytes(save(tensors)))
         _write_json(self.run / METRICS, self._metrics())
         plot_curves(self.history.loss, self.history.validation, self.run / CURVES)
@@ -327,16 +337,15 @@ class Trainer:
         return data | history
 
     def _restore(self) -> None:
+        self._begin()
         path = self.run / CHECKPOINT
         if not path.exists():
-            self._begin()
             return
         state = torch.load(path, map_location=self._device, weights_only=True)
         if state["recipe"] != self.config.recipe():
             raise RunMismatchError(f"{self.run} holds a run of another configuration.")
         self.history = History(**state["history"])
         self.network.load_state_dict(state["network"])
-        self._loss.load_state_dict(state["loss"])
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
 
@@ -349,6 +358,7 @@ class Trainer:
             some = self.split.training[:: max(1, len(self.split.training) // ENOUGH_REFERENCES)]
             references = [read_picture(each.reference, LONG_SIDE) for each in some]
             begin_with_components(self.network, references, config.reference_size)
+            self._pretrained = [weights.detach().clone() for weights in self.network.parameters()]
 
 
 class _Judge:

@@ -365,6 +365,20 @@ def test_a_pretrained_backbone_keeps_its_statistics(folder, tmp_path):
     assert not torch.equal(before["features.1.weight"], after["features.1.weight"])
 
 
+def test_what_is_saved_has_a_share_of_the_pretrained_weights(folder, tmp_path):
+    torch.save(get_model("resnet18", weights=None).state_dict(), tmp_path / "weights.pth")
+    pretrained = {"architecture": "resnet18", "weights": str(tmp_path / "weights.pth")}
+    plan = config(folder, **pretrained, pretrained_share=0.25, steps=3)
+    trainer = Trainer(plan, tmp_path / "run", print)
+    before = {name: value.clone() for name, value in trainer.network.named_parameters()}
+    trainer.train()
+    saved = load_file(tmp_path / "run" / "network.safetensors")
+    for name, learnt in trainer.network.named_parameters():
+        assert torch.allclose(saved[name], 0.25 * before[name] + 0.75 * learnt, atol=1e-6)
+    resumed = Trainer(plan, tmp_path / "run", print)
+    assert torch.equal(resumed.network.head.weight, trainer.network.head.weight)
+
+
 def test_a_head_begins_with_the_principal_components_of_references():
     torch.manual_seed(0)
     network = EmbeddingNetwork("resnet18", 4)
@@ -440,7 +454,7 @@ def test_a_run_is_the_same_for_the_same_seed(folder, tmp_path):
                 "loss": LossName.TRIPLET,
             },
         ),
-        (13, {"spatial_transformer": True, "reference_size": 24, "queue": 20}),
+        (13, {"spatial_transformer": True, "reference_size": 24}),
     ],
 )
 def test_a_killed_run_goes_on_as_if_undisturbed(folder, tmp_path, stopped, changes):
