@@ -179,6 +179,14 @@ class Overloaded(ImageLinkError):
     """More requests wait than the server can take: try again in a moment."""
 
 
+class ScanQuotaExceeded(ImageLinkError):
+    """Publisher '{publisher}' scans more than its quota of {limit} a second: try again in {retry_after} s, or ask the operator for more."""
+
+
+class ReferenceQuotaExceeded(ImageLinkError):
+    """The quota of publisher '{publisher}', {limit} references, leaves no room for another: delete some, or ask the operator for more."""
+
+
 class BundleInvalid(ImageLinkError):
     """The model bundle {path} cannot be used: {problem}"""
 

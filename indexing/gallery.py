@@ -89,6 +89,8 @@ class GalleryStore:
         display_name: str,
         false_accept_budget: float,
         scan_weight: int = DEFAULT_SCAN_WEIGHT,
+        max_scans_per_second: float = 0.0,
+        max_references: int = 0,
     ) -> Publisher:
         """Create a publisher with an empty gallery. Raises PublisherAlreadyExists."""
         async with self._transaction() as connection:
@@ -100,6 +102,8 @@ class GalleryStore:
                     display_name=display_name,
                     false_accept_budget=false_accept_budget,
                     scan_weight=scan_weight,
+                    max_scans_per_second=max_scans_per_second,
+                    max_references=max_references,
                 )
             except UniqueViolation as error:
                 raise errors.PublisherAlreadyExists(publisher=publisher) from error
@@ -126,6 +130,8 @@ class GalleryStore:
         suspended: bool | None = None,
         false_accept_budget: float | None = None,
         scan_weight: int | None = None,
+        max_scans_per_second: float | None = None,
+        max_references: int | None = None,
     ) -> Publisher:
         """Change what is not None; the gallery version stays. Raises PublisherNotFound."""
         row = await self._one(
@@ -135,6 +141,8 @@ class GalleryStore:
             suspended=suspended,
             false_accept_budget=false_accept_budget,
             scan_weight=scan_weight,
+            max_scans_per_second=max_scans_per_second,
+            max_references=max_references,
         )
         return to_publisher(row, publisher)
 
@@ -209,8 +217,8 @@ class GalleryStore:
         """Register a reference with its image, or answer a replay as ``find_request`` does.
 
         Concurrent calls for one publisher share transactions. Raises PublisherNotFound,
-        ReferenceAlreadyExists, FeaturesOutdated, and for a request id used before
-        RequestIdReused or ReferenceNotFound.
+        ReferenceAlreadyExists, ReferenceQuotaExceeded, FeaturesOutdated, and for a request id
+        used before RequestIdReused or ReferenceNotFound.
         """
         return await self._registrations.write(new.publisher, new)
 

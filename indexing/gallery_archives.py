@@ -15,6 +15,7 @@ from indexing.gallery_records import ImageFeatures, NewImage
 from indexing.gallery_statements import (
     EVERY_PUBLISHER,
     append_change,
+    check_reference_quota,
     fetch_all,
     fetch_one,
     image_parameters,
@@ -80,12 +81,14 @@ class ArchiveStore:
         """Make sure that the files of a reference's images may be written.
 
         No erasure still to be done deletes them after this. Raises ArchiveInvalid where another
-        image is registered under the id of one of them.
+        image is registered under the id of one of them, and ReferenceQuotaExceeded.
         """
         ids = [image.id for image in reference.images]
         keys = [image_key(publisher, image) for image in ids]
         # Also the images of others: an id is nobody else's.
         async with transaction(self._pool, EVERY_PUBLISHER) as connection:
+            # Before files are written; ``write`` sees whether it still holds.
+            await check_reference_quota(connection, publisher, reference.id)
             await connection.execute(QUERIES["keep_blobs"], {"keys": keys})
             other = await fetch_one(
                 connection,
@@ -106,12 +109,13 @@ class ArchiveStore:
     ) -> bool:
         """Register a reference as it was archived; False where its id is registered already.
 
-        Raises PublisherNotFound, FeaturesOutdated, and ArchiveInvalid where an image's id is
-        registered already.
+        Raises PublisherNotFound, FeaturesOutdated, ReferenceQuotaExceeded, and ArchiveInvalid
+        where an image's id is registered already.
         """
         try:
             async with transaction(self._pool, publisher) as connection:
                 await lock_publisher(connection, publisher)
+                await check_reference_quota(connection, publisher, reference.id)
                 return await _insert(connection, publisher, reference, features)
         except UniqueViolation:
             raise _image_taken(reference) from None

@@ -23,6 +23,7 @@ from indexing.errors import (
     PublisherNotFound,
     ReferenceAlreadyExists,
     ReferenceNotFound,
+    ReferenceQuotaExceeded,
     RequestIdReused,
     TooManyImages,
 )
@@ -173,18 +174,33 @@ async def register(
     """Register a reference with its image, or answer a replay as ``find_request`` does.
 
     Its features are kept as ``needed`` says. The caller holds the publisher's row lock. Raises
-    the errors of ``find_request``, ReferenceAlreadyExists and FeaturesOutdated, after which the
-    transaction can go on.
+    the errors of ``find_request``, ReferenceAlreadyExists, ReferenceQuotaExceeded and
+    FeaturesOutdated, after which the transaction can go on.
     """
     if new.request_id:
         replayed = await find_request(connection, new.publisher, new.request_id, new.fingerprint)
         if replayed:
             return replayed
+    await check_reference_quota(connection, new.publisher, new.reference_id)
     await _insert_reference(connection, replace(new, features=needed(new.features, versions)))
     version = await append_change(connection, new.publisher, new.reference_id)
     if new.request_id:
         await _insert_request(connection, new, version)
     return Written(await get_reference(connection, new.publisher, new.reference_id), version)
+
+
+async def check_reference_quota(
+    connection: AsyncConnection, publisher: str, reference: str
+) -> None:
+    """Raise ReferenceQuotaExceeded where a reference is new and there is no room for it.
+
+    Under the publisher's row lock that stays so until the transaction's end.
+    """
+    row = await fetch_one(
+        connection, "exceeded_reference_quota", publisher=publisher, reference=reference
+    )
+    if row is not None:
+        raise ReferenceQuotaExceeded(publisher=publisher, limit=row[0])
 
 
 async def _insert_reference(connection: AsyncConnection, new: NewReference) -> None:

@@ -22,7 +22,8 @@ class Publisher:
     """A tenant.
 
     ``false_accept_budget`` is a share from 0 to 1, ``gallery_version`` counts writes, and
-    ``scan_weight`` scans at a time are its turn where scans wait.
+    ``scan_weight`` scans at a time are its turn where scans wait. ``max_scans_per_second``, of
+    each scanner, and ``max_references`` are its quotas; 0 is no limit.
     """
 
     id: str
@@ -32,6 +33,8 @@ class Publisher:
     gallery_version: int
     create_time: datetime
     scan_weight: int = DEFAULT_SCAN_WEIGHT
+    max_scans_per_second: float = 0.0
+    max_references: int = 0
 
 
 @dataclass(frozen=True, slots=True)

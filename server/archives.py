@@ -132,7 +132,8 @@ class Archivist:
         """Registers what an archive has, as it has it, and leaves what is registered already.
 
         Each reference is written in one transaction, after its bytes were verified. Raises
-        ArchiveInvalid and ArchiveDamaged; what came before the damage is written then.
+        ArchiveInvalid, ArchiveDamaged and ReferenceQuotaExceeded; what came before is written
+        then.
         """
         reader = ArchiveReader(chunks)
         header = await reader.header()

@@ -33,6 +33,8 @@ MAX_ENTRIES, MAX_KEY, MAX_VALUE = 64, 64, 1024
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 MAX_EXPLANATIONS = 5
 MAX_SCAN_WEIGHT = 100
+MIN_SCAN_QUOTA, MAX_SCAN_QUOTA = 0.001, 1_000_000
+MAX_REFERENCE_QUOTA = 1_000_000_000
 
 
 def publisher_name(publisher: str) -> str:
@@ -107,6 +109,22 @@ def checked_scan_weight(field: str, weight: int) -> int:
     if not 1 <= weight <= MAX_SCAN_WEIGHT:
         raise FieldInvalid(field=field, problem=f"give a number from 1 to {MAX_SCAN_WEIGHT}.")
     return weight
+
+
+def checked_scan_quota(field: str, quota: float) -> float:
+    """A quota of scans per second as given, 0 for none. Raises FieldInvalid."""
+    if quota != 0 and not MIN_SCAN_QUOTA <= quota <= MAX_SCAN_QUOTA:
+        problem = f"give a number from {MIN_SCAN_QUOTA} to {MAX_SCAN_QUOTA}, or 0 for no limit."
+        raise FieldInvalid(field=field, problem=problem)
+    return quota
+
+
+def checked_reference_quota(field: str, quota: int) -> int:
+    """A quota of references as given, 0 for none. Raises FieldInvalid."""
+    if not 0 <= quota <= MAX_REFERENCE_QUOTA:
+        problem = f"give a number from 1 to {MAX_REFERENCE_QUOTA}, or 0 for no limit."
+        raise FieldInvalid(field=field, problem=problem)
+    return quota
 
 
 def checked_request_id(field: str, request_id: str) -> str:
@@ -211,6 +229,8 @@ def publisher_message(entity: reference.Publisher) -> publisher_pb2.Publisher:
         gallery_version=entity.gallery_version,
         create_time=timestamp(entity.create_time),
         scan_weight=entity.scan_weight,
+        max_scans_per_second=entity.max_scans_per_second,
+        max_references=entity.max_references,
     )
 
 

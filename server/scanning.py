@@ -1,4 +1,4 @@
-"""The flow of a scan: wait for a turn, decode, recognise."""
+"""The flow of a scan: be within the quota, wait for a turn, decode, recognise."""
 
 import asyncio
 import time
@@ -23,6 +23,7 @@ from server import tracing
 from server.fair_queue import FairQueue, QueueLimits
 from server.models import Models
 from server.rpc import logged_fault
+from server.scan_quota import ScanQuota
 
 ShardSearch = Callable[[Sequence[Query]], Awaitable[list[SearchResult | ImageLinkError]]]
 Outcome = Recognition | ImageLinkError
@@ -98,6 +99,7 @@ class Scanning:
         self._search = search
         self._note = note
         self._meter = meter
+        self._quota = ScanQuota()
         self._queue = FairQueue(self._scan_together, limits)
 
     async def scan(self, publisher: Publisher, image: bytes, min_gallery_version: int) -> Scan:
@@ -106,6 +108,7 @@ class Scanning:
         with bound_contextvars(scan=scan_id):
             try:
                 with tracing.scan(publisher.id, scan_id) as span:
+                    self._quota.take(publisher)
                     begun = time.perf_counter()
                     request = _Request(scan_id, span, publisher, image, min_gallery_version, begun)
                     scan = await self._answer(request)

@@ -1,5 +1,8 @@
 """The gRPC servicers: each method checks its request, asks the domain and converts the answer."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import structlog
 from grpc_health.v1 import health_pb2
 from imagelink.v1 import publisher_pb2, recognition_pb2
@@ -30,7 +33,15 @@ from server.sessions import CameraSessions
 from server.shard_service import ShardService
 
 KEY_ROLES = {publisher_pb2.ROLE_SCAN: Role.SCAN, publisher_pb2.ROLE_PUBLISH: Role.PUBLISH}
-PUBLISHER_FIELDS = frozenset({"display_name", "suspended", "false_accept_budget", "scan_weight"})
+# The fields of a publisher that may be changed, each with the check of its value.
+PUBLISHER_FIELDS: Mapping[str, Callable[[str, Any], Any]] = {
+    "display_name": convert.checked_display_name,
+    "suspended": lambda _, suspended: suspended,
+    "false_accept_budget": convert.checked_budget,
+    "scan_weight": convert.checked_scan_weight,
+    "max_scans_per_second": convert.checked_scan_quota,
+    "max_references": convert.checked_reference_quota,
+}
 
 log = structlog.get_logger()
 
@@ -117,6 +128,10 @@ class Services(
             convert.checked_scan_weight(
                 "publisher.scan_weight", given.scan_weight or DEFAULT_SCAN_WEIGHT
             ),
+            convert.checked_scan_quota(
+                "publisher.max_scans_per_second", given.max_scans_per_second
+            ),
+            convert.checked_reference_quota("publisher.max_references", given.max_references),
         )
         return convert.publisher_message(created)
 
@@ -149,22 +164,13 @@ class Services(
         """Changes a publisher."""
         given = request.publisher
         (publisher,) = convert.parsed_name("publisher.name", given.name, "publishers")
-        mask = convert.checked_mask(request.update_mask.paths, PUBLISHER_FIELDS)
-        updated = await self._store.update_publisher(
-            publisher,
-            display_name=convert.checked_display_name("publisher.display_name", given.display_name)
-            if "display_name" in mask
-            else None,
-            suspended=given.suspended if "suspended" in mask else None,
-            false_accept_budget=convert.checked_budget(
-                "publisher.false_accept_budget", given.false_accept_budget
-            )
-            if "false_accept_budget" in mask
-            else None,
-            scan_weight=convert.checked_scan_weight("publisher.scan_weight", given.scan_weight)
-            if "scan_weight" in mask
-            else None,
-        )
+        mask = convert.checked_mask(request.update_mask.paths, frozenset(PUBLISHER_FIELDS))
+        changes = {
+            name: check(f"publisher.{name}", getattr(given, name))
+            for name, check in PUBLISHER_FIELDS.items()
+            if name in mask
+        }
+        updated = await self._store.update_publisher(publisher, **changes)
         self.authenticator.keys.forget(publisher)
         return convert.publisher_message(updated)
 

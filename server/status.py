@@ -1,9 +1,11 @@
 """Domain errors as gRPC statuses: the one table of both, in the form of AIP-193."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from imagelink.v1.error_reason_pb2 import ErrorReason
 
@@ -58,7 +60,10 @@ STATUSES: dict[type[errors.ImageLinkError], tuple[grpc.StatusCode, str]] = {
     errors.RolloutStateInvalid: (_C.FAILED_PRECONDITION, "ROLLOUT_STATE_INVALID"),
     errors.GateFailed: (_C.FAILED_PRECONDITION, "GATE_FAILED"),
     errors.Overloaded: (_C.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    errors.ScanQuotaExceeded: (_C.RESOURCE_EXHAUSTED, "SCAN_QUOTA_EXCEEDED"),
+    errors.ReferenceQuotaExceeded: (_C.RESOURCE_EXHAUSTED, "REFERENCE_QUOTA_EXCEEDED"),
 }
+QUOTAS = (errors.ScanQuotaExceeded, errors.ReferenceQuotaExceeded)
 INTERNAL = (_C.INTERNAL, "INTERNAL")
 
 
@@ -77,22 +82,30 @@ class StatusContext(Protocol):
 
 def to_status(error: errors.ImageLinkError) -> status_pb2.Status:
     """The ``google.rpc.Status`` of a domain error, with ErrorInfo and what else helps."""
-    code, reason = STATUSES.get(type(error), INTERNAL)
-    ErrorReason.Value(f"ERROR_REASON_{reason}")
-    details = {name: _short(value) for name, value in error.details.items()}
     message = _short(str(error))
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=details)
-    status = status_pb2.Status(
-        code=code_pb2.Code.Value(code.name), message=message, details=[_packed(info)]
-    )
+    details = map(_packed, _details(error, message))
+    number = code_pb2.Code.Value(code(error).name)
+    return status_pb2.Status(code=number, message=message, details=details)
+
+
+def _details(error: errors.ImageLinkError, message: str) -> Iterator[Message]:
+    name = reason(error)
+    ErrorReason.Value(f"ERROR_REASON_{name}")
+    told = {key: _short(value) for key, value in error.details.items()}
+    yield error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=told)
     field = error.details.get("field") or error.field
-    if field and code is _C.INVALID_ARGUMENT:
+    if field and code(error) is _C.INVALID_ARGUMENT:
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
-        status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
-    if code in (_C.UNAVAILABLE, _C.RESOURCE_EXHAUSTED):
-        delay = duration_pb2.Duration(seconds=RETRY_SECONDS)
-        status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return status
+        yield error_details_pb2.BadRequest(field_violations=[violation])
+    if isinstance(error, QUOTAS):
+        subject = f"publishers/{error.details['publisher']}"
+        exceeded = error_details_pb2.QuotaFailure.Violation(subject=subject, description=message)
+        yield error_details_pb2.QuotaFailure(violations=[exceeded])
+    seconds = _retry_after(error)
+    if seconds is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(seconds * 1e9))
+        yield error_details_pb2.RetryInfo(retry_delay=delay)
 
 
 def reason(error: errors.ImageLinkError) -> str:
@@ -113,14 +126,24 @@ def fail(context: StatusContext, error: errors.ImageLinkError) -> None:
     context.set_trailing_metadata([(DETAILS_KEY, status.SerializeToString())])
 
 
+def _retry_after(error: errors.ImageLinkError) -> float | None:
+    """Seconds after which a call may succeed; None where waiting does not help."""
+    match error:
+        case errors.ReferenceQuotaExceeded():
+            return None
+        case errors.ScanQuotaExceeded():
+            return float(error.details["retry_after"])
+        case _:
+            retried = code(error) in (_C.UNAVAILABLE, _C.RESOURCE_EXHAUSTED)
+            return RETRY_SECONDS if retried else None
+
+
 def _short(text: str) -> str:
     # A status travels in headers, of which proxies take 16 kB; longer ones break the call off.
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
 
 
-def _packed(
-    detail: "error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo",
-) -> any_pb2.Any:
+def _packed(detail: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(detail)
     return packed

@@ -4,9 +4,13 @@
 -- name: create_publisher
 -- Its versions go on from those of a deleted publisher of the same name: an index that still
 -- has that one's gallery is behind every version of this one.
-insert into publisher (id, display_name, false_accept_budget, scan_weight, gallery_version)
+insert into publisher (
+    id, display_name, false_accept_budget, scan_weight, max_scans_per_second, max_references,
+    gallery_version
+)
 values (
     %(id)s, %(display_name)s, %(false_accept_budget)s, %(scan_weight)s,
+    %(max_scans_per_second)s, %(max_references)s,
     coalesce(
         (
             select max(gallery_version)
@@ -16,15 +20,21 @@ values (
         0
     )
 )
-returning id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight
+returning
+    id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight,
+    max_scans_per_second, max_references
 
 -- name: get_publisher
-select id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight
+select
+    id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight,
+    max_scans_per_second, max_references
 from publisher
 where id = %(id)s
 
 -- name: list_publishers
-select id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight
+select
+    id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight,
+    max_scans_per_second, max_references
 from publisher
 where id > %(after_id)s
 order by id
@@ -36,9 +46,13 @@ update publisher
 set display_name = coalesce(%(display_name)s, display_name),
     suspended = coalesce(%(suspended)s, suspended),
     false_accept_budget = coalesce(%(false_accept_budget)s, false_accept_budget),
-    scan_weight = coalesce(%(scan_weight)s, scan_weight)
+    scan_weight = coalesce(%(scan_weight)s, scan_weight),
+    max_scans_per_second = coalesce(%(max_scans_per_second)s, max_scans_per_second),
+    max_references = coalesce(%(max_references)s, max_references)
 where id = %(id)s
-returning id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight
+returning
+    id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight,
+    max_scans_per_second, max_references
 
 -- name: lock_publisher
 -- Puts the gallery's writers in a queue. "No key", so that the foreign keys of the rows
@@ -88,7 +102,7 @@ select
     k.id, k.publisher_id, k.role, k.display_name, k.create_time, k.revoke_time, k.expire_time,
     k.secret_sha256,
     p.id, p.display_name, p.suspended, p.false_accept_budget, p.gallery_version, p.create_time,
-    p.scan_weight
+    p.scan_weight, p.max_scans_per_second, p.max_references
 from api_key k
 left join publisher p on p.id = k.publisher_id
 where k.id = %(id)s
@@ -103,6 +117,18 @@ insert into register_request
     (publisher_id, request_id, fingerprint, reference_id, gallery_version)
 values
     (%(publisher)s, %(request_id)s, %(fingerprint)s, %(reference)s, %(gallery_version)s)
+
+-- name: exceeded_reference_quota
+-- The quota that a reference would exceed. No row comes back where there is room for it, or it
+-- exists already; references are counted where there is a quota alone.
+select max_references
+from publisher p
+where id = %(publisher)s
+    and max_references > 0
+    and not exists (
+        select from reference where publisher_id = p.id and id = %(reference)s
+    )
+    and max_references <= (select count(*) from reference where publisher_id = p.id)
 
 -- name: insert_reference
 -- The reference, its image and the image's features in one round trip. No row comes back

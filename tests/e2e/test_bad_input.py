@@ -486,6 +486,14 @@ def test_malformed_publisher(server: RunningServer, tenant: Tenant) -> None:
     for weight in (-1, 0, 101):
         with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.scan_weight"):
             operator.update_publisher(tenant.id, scan_weight=weight)
+    for scans in (-1.0, 1e-9, 1e7, float("nan"), float("inf")):
+        with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.max_scans_per_second"):
+            operator.update_publisher(tenant.id, max_scans_per_second=scans)
+        with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.max_scans_per_second"):
+            operator.create_publisher("never-made", max_scans_per_second=scans)
+    for references in (-1, 1_000_000_001):
+        with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.max_references"):
+            operator.update_publisher(tenant.id, max_references=references)
     for name in ("n" * 257, "n\0"):
         with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.display_name"):
             operator.update_publisher(tenant.id, display_name=name)

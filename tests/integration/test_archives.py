@@ -22,6 +22,7 @@ from indexing.errors import (
     ImageTooPlain,
     ModelUnavailable,
     PublisherNotFound,
+    ReferenceQuotaExceeded,
 )
 from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
@@ -192,6 +193,22 @@ async def test_an_import_that_was_cut_off_goes_on(here: Installation, there: Ins
     done = await there.take(archive)
     assert (done.written, done.kept) == (1, 2)
     assert (await there.gallery())[:2] == (await here.gallery())[:2]
+
+
+async def test_an_import_ends_where_the_quota_leaves_no_room_and_goes_on_with_a_greater_one(
+    here: Installation, there: Installation
+) -> None:
+    archive = await here.exported()
+    await there.store.create_publisher("acme", "Acme", 0.01, max_references=1)
+    for _ in range(2):
+        with pytest.raises(ReferenceQuotaExceeded):
+            await there.take(archive)
+        listed = await there.store.list_references("acme", None, 9)
+        assert [each.id for each in listed] == ["poster-0"]
+        assert len(await there.blobs.keys("images")) == 1
+    await there.store.update_publisher("acme", max_references=3)
+    done = await there.take(archive)
+    assert (done.written, done.kept) == (2, 1)
 
 
 async def test_a_damaged_reference_is_not_written(here: Installation, there: Installation) -> None:

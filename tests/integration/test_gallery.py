@@ -24,7 +24,11 @@ class TestPublishers:
         assert (await store.update_publisher("acme", display_name="")).display_name == ""
         weighed = await store.update_publisher("acme", scan_weight=7)
         assert weighed.scan_weight == 7
-        assert await store.list_publishers(None, 9) == [weighed]
+        assert (weighed.max_scans_per_second, weighed.max_references) == (0.0, 0)
+        bounded = await store.update_publisher("acme", max_scans_per_second=2.5, max_references=9)
+        assert (bounded.max_scans_per_second, bounded.max_references) == (2.5, 9)
+        assert await store.update_publisher("acme", suspended=False) == bounded
+        assert await store.list_publishers(None, 9) == [bounded]
 
         assert (await store.delete_publisher("acme")).references == 0
         with pytest.raises(errors.PublisherNotFound):
@@ -92,7 +96,7 @@ class TestPublishers:
 class TestApiKeys:
     async def test_finds_a_key_with_its_publisher(self, store: GalleryStore, acme: str) -> None:
         key = await store.create_api_key(acme, "key", Role.PUBLISH, b"s" * 32, "web")
-        await store.update_publisher(acme, scan_weight=3)
+        await store.update_publisher(acme, scan_weight=3, max_scans_per_second=0.5)
 
         found = await store.find_api_key("key")
 

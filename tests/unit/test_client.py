@@ -128,6 +128,8 @@ class Server(
             refuse(context, CODES.ALREADY_EXISTS, "It exists.", info("REFERENCE_ALREADY_EXISTS"))
         if request.image == b"plain":
             refuse(context, CODES.INVALID_ARGUMENT, "Too plain.", info("IMAGE_TOO_PLAIN"))
+        if request.image == b"too many":
+            refuse(context, CODES.RESOURCE_EXHAUSTED, "Full.", info("REFERENCE_QUOTA_EXCEEDED"))
         if self.overloaded > 0:
             self.overloaded -= 1
             retry = error_details_pb2.RetryInfo(retry_delay=Duration(nanos=50_000_000))
@@ -162,6 +164,10 @@ class Server(
     def DeleteReference(self, request: Any, context: Any) -> Any:
         self.receive("DeleteReference", request, context)
         return gallery_pb2.DeleteReferenceResponse(gallery_version=6)
+
+    def CreatePublisher(self, request: Any, context: Any) -> Any:
+        self.receive("CreatePublisher", request, context)
+        return request.publisher
 
     def UpdatePublisher(self, request: Any, context: Any) -> Any:
         self.receive("UpdatePublisher", request, context)
@@ -536,6 +542,20 @@ def test_register_comes_back_when_the_server_asks(server: Server, photo: Path) -
     assert server.calls["Register"] == 3
 
 
+def test_register_does_not_come_back_where_there_is_no_room(server: Server, tmp_path: Path) -> None:
+    file = written(tmp_path / "more.jpg", b"too many")
+    result = run(server, "register", file, "--link", "https://x.example")
+    assert result.exit_code == 1
+    assert "Full." in result.output
+    with (
+        Client(server.target, key=KEY) as client,
+        pytest.raises(imagelink.ResourceExhausted) as caught,
+    ):
+        client.register(b"too many", link="https://x.example")
+    assert (caught.value.reason, caught.value.retry_after) == ("REFERENCE_QUOTA_EXCEEDED", None)
+    assert server.calls["Register"] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "key", "sentence"),
     [
@@ -617,3 +637,17 @@ def test_a_publisher_is_weighed(server: Server) -> None:
     told = run(server, "publisher", "update", "acme", "--scan-weight=3").stdout
     assert re.search(r"scan weight +3\n", told)
     assert list(server.last().update_mask.paths) == ["scan_weight"]
+
+
+def test_a_publisher_gets_quotas_and_loses_them(server: Server) -> None:
+    run(server, "publisher", "create", "acme", "--max-scans-per-second=0.5", "--max-references=7")
+    created = server.last().publisher
+    assert (created.max_scans_per_second, created.max_references) == (0.5, 7)
+    quotas = ("--max-scans-per-second=2.5", "--max-references=5000")
+    bounded = run(server, "publisher", "update", "acme", *quotas).stdout
+    assert re.search(r"max scans per second +2.5\n", bounded)
+    assert re.search(r"max references +5,000\n", bounded)
+    assert list(server.last().update_mask.paths) == ["max_scans_per_second", "max_references"]
+    lifted = run(server, "publisher", "update", "acme", "--max-references=0").stdout
+    assert re.search(r"max references +no limit\n", lifted)
+    assert list(server.last().update_mask.paths) == ["max_references"]

@@ -287,13 +287,20 @@ def create_publisher(
     display_name: str,
     false_accept_budget: float | None,
     scan_weight: int | None,
+    max_scans_per_second: float | None,
+    max_references: int | None,
 ) -> Call[Publisher]:
     """Creates a publisher."""
     request = publisher_pb2.CreatePublisherRequest(
         publisher_id=publisher_id,
         publisher=publisher_pb2.Publisher(
             display_name=display_name,
-            **given(false_accept_budget=false_accept_budget, scan_weight=scan_weight),
+            **given(
+                false_accept_budget=false_accept_budget,
+                scan_weight=scan_weight,
+                max_scans_per_second=max_scans_per_second,
+                max_references=max_references,
+            ),
         ),
     )
     return Call(CREATE_PUBLISHER, request)
@@ -317,6 +324,8 @@ def update_publisher(
     suspended: bool | None,
     false_accept_budget: float | None,
     scan_weight: int | None,
+    max_scans_per_second: float | None,
+    max_references: int | None,
 ) -> Call[Publisher]:
     """Changes the fields of a publisher that are not None."""
     changes = given(
@@ -324,6 +333,8 @@ def update_publisher(
         suspended=suspended,
         false_accept_budget=false_accept_budget,
         scan_weight=scan_weight,
+        max_scans_per_second=max_scans_per_second,
+        max_references=max_references,
     )
     request = publisher_pb2.UpdatePublisherRequest(
         publisher=publisher_pb2.Publisher(name=publisher_name(publisher), **changes),

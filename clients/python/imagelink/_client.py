@@ -287,10 +287,19 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
         display_name: str = "",
         false_accept_budget: float | None = None,
         scan_weight: int | None = None,
+        max_scans_per_second: float | None = None,
+        max_references: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Creates a publisher; needs an operator's key, as all that follow do."""
-        call = calls.create_publisher(publisher_id, display_name, false_accept_budget, scan_weight)
+        call = calls.create_publisher(
+            publisher_id,
+            display_name,
+            false_accept_budget,
+            scan_weight,
+            max_scans_per_second,
+            max_references,
+        )
         return self._run(call, timeout)
 
     def get_publisher(self, publisher: str, *, timeout: float | None = None) -> Publisher:
@@ -311,11 +320,19 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
         suspended: bool | None = None,
         false_accept_budget: float | None = None,
         scan_weight: int | None = None,
+        max_scans_per_second: float | None = None,
+        max_references: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Changes what is given of a publisher."""
         call = calls.update_publisher(
-            publisher, display_name, suspended, false_accept_budget, scan_weight
+            publisher,
+            display_name,
+            suspended,
+            false_accept_budget,
+            scan_weight,
+            max_scans_per_second,
+            max_references,
         )
         return self._run(call, timeout)
 

@@ -234,6 +234,8 @@ def publisher(message: publisher_pb2.Publisher) -> types.Publisher:
         gallery_version=message.gallery_version,
         create_time=_time(message.create_time),
         scan_weight=message.scan_weight,
+        max_scans_per_second=message.max_scans_per_second,
+        max_references=message.max_references,
     )
 
 

@@ -357,6 +357,10 @@ class Publisher:
     create_time: datetime
     scan_weight: int = 1
     """Where scans wait, publishers take turns, and this many scans are its turn."""
+    max_scans_per_second: float = 0.0
+    """Its quota of scans at each scanner; 0 is no limit."""
+    max_references: int = 0
+    """Its quota of references; 0 is no limit."""
 
     @property
     def id(self) -> str:

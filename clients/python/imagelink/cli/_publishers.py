@@ -15,6 +15,10 @@ app = typer.Typer(help="Manage publishers (with an operator's key).", no_args_is
 PublisherId = Annotated[str, typer.Argument(metavar="PUBLISHER", help="The publisher's id.")]
 Budget = Annotated[float | None, typer.Option(help="Share of foreign photos that may be matched.")]
 Weight = Annotated[int | None, typer.Option(help="How many scans are its turn where scans wait.")]
+ScanQuota = Annotated[
+    float | None, typer.Option(help="Scans a second at each scanner; 0 for no limit.")
+]
+ReferenceQuota = Annotated[int | None, typer.Option(help="References; 0 for no limit.")]
 
 
 @app.command()
@@ -24,6 +28,8 @@ def create(
     display_name: Annotated[str, typer.Option(help="A name for people.")] = "",
     false_accept_budget: Budget = None,
     scan_weight: Weight = None,
+    max_scans_per_second: ScanQuota = None,
+    max_references: ReferenceQuota = None,
     json: Json = False,
 ) -> None:
     """Create a publisher."""
@@ -33,6 +39,8 @@ def create(
             display_name=display_name,
             false_accept_budget=false_accept_budget,
             scan_weight=scan_weight,
+            max_scans_per_second=max_scans_per_second,
+            max_references=max_references,
         )
     _print(created, json)
 
@@ -44,6 +52,8 @@ def update(
     display_name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
     false_accept_budget: Budget = None,
     scan_weight: Weight = None,
+    max_scans_per_second: ScanQuota = None,
+    max_references: ReferenceQuota = None,
     json: Json = False,
 ) -> None:
     """Change what is given of a publisher."""
@@ -54,6 +64,8 @@ def update(
         display_name=display_name,
         false_accept_budget=false_accept_budget,
         scan_weight=scan_weight,
+        max_scans_per_second=max_scans_per_second,
+        max_references=max_references,
     )
 
 
@@ -151,6 +163,8 @@ def _print(publisher: Publisher, json: bool) -> None:
         state=_state(publisher),
         false_accept_budget=f"{publisher.false_accept_budget:g}",
         scan_weight=publisher.scan_weight,
+        max_scans_per_second=_quota(publisher.max_scans_per_second),
+        max_references=_quota(publisher.max_references),
         gallery_version=publisher.gallery_version,
         created=moment(publisher.create_time),
     )
@@ -158,3 +172,7 @@ def _print(publisher: Publisher, json: bool) -> None:
 
 def _state(publisher: Publisher) -> str:
     return "suspended" if publisher.suspended else "active"
+
+
+def _quota(limit: float) -> str:
+    return f"{limit:,}" if limit else "no limit"

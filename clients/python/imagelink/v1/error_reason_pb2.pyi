@@ -124,6 +124,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The model version cannot serve now; retry as `RetryInfo` says."""
     ERROR_REASON_API_KEY_EXPIRED: _ErrorReason.ValueType  # 43
     """UNAUTHENTICATED. The key's `expire_time` has passed."""
+    ERROR_REASON_SCAN_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 44
+    """RESOURCE_EXHAUSTED. The publisher scans more than its `max_scans_per_second`;
+    retry as `RetryInfo` says.
+    """
+    ERROR_REASON_REFERENCE_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 45
+    """RESOURCE_EXHAUSTED. The publisher's `max_references` leave no room for
+    another; there is no `RetryInfo`, as waiting makes none.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error status of this API carries a
@@ -234,4 +242,12 @@ ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 42
 """UNAVAILABLE. The model version cannot serve now; retry as `RetryInfo` says."""
 ERROR_REASON_API_KEY_EXPIRED: ErrorReason.ValueType  # 43
 """UNAUTHENTICATED. The key's `expire_time` has passed."""
+ERROR_REASON_SCAN_QUOTA_EXCEEDED: ErrorReason.ValueType  # 44
+"""RESOURCE_EXHAUSTED. The publisher scans more than its `max_scans_per_second`;
+retry as `RetryInfo` says.
+"""
+ERROR_REASON_REFERENCE_QUOTA_EXCEEDED: ErrorReason.ValueType  # 45
+"""RESOURCE_EXHAUSTED. The publisher's `max_references` leave no room for
+another; there is no `RetryInfo`, as waiting makes none.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -101,7 +101,8 @@ class GalleryServicer:
 
         Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
         `request_id` used before with other content), ALREADY_EXISTS,
-        RESOURCE_EXHAUSTED.
+        RESOURCE_EXHAUSTED (also where the publisher's `max_references` leave no room
+        for another).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,8 +124,9 @@ class GalleryServicer:
 
         Statuses: INVALID_ARGUMENT, PERMISSION_DENIED (another publisher's
         `parent`), ALREADY_EXISTS, NOT_FOUND (the reference of a repeated
-        `request_id` was deleted), UNAVAILABLE and INTERNAL, of an item; of the
-        stream itself those of all methods and RESOURCE_EXHAUSTED.
+        `request_id` was deleted), RESOURCE_EXHAUSTED (the publisher's
+        `max_references` leave no room for another), UNAVAILABLE and INTERNAL, of an
+        item; of the stream itself those of all methods and RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

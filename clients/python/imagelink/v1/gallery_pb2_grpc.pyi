@@ -47,7 +47,8 @@ class GalleryStub:
 
     Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
     `request_id` used before with other content), ALREADY_EXISTS,
-    RESOURCE_EXHAUSTED.
+    RESOURCE_EXHAUSTED (also where the publisher's `max_references` leave no room
+    for another).
     """
     BatchRegister: _grpc.StreamStreamMultiCallable[_gallery_pb2.BatchRegisterRequest, _gallery_pb2.BatchRegisterResponse]
     """Registers many references: a stream of items in, a result for each out, as
@@ -65,8 +66,9 @@ class GalleryStub:
 
     Statuses: INVALID_ARGUMENT, PERMISSION_DENIED (another publisher's
     `parent`), ALREADY_EXISTS, NOT_FOUND (the reference of a repeated
-    `request_id` was deleted), UNAVAILABLE and INTERNAL, of an item; of the
-    stream itself those of all methods and RESOURCE_EXHAUSTED.
+    `request_id` was deleted), RESOURCE_EXHAUSTED (the publisher's
+    `max_references` leave no room for another), UNAVAILABLE and INTERNAL, of an
+    item; of the stream itself those of all methods and RESOURCE_EXHAUSTED.
     """
     AssessImage: _grpc.UnaryUnaryMultiCallable[_gallery_pb2.AssessImageRequest, _gallery_pb2.AssessImageResponse]
     """Assesses an image as if it were registered, and registers nothing: how
@@ -137,7 +139,8 @@ class GalleryAsyncStub(GalleryStub):
 
     Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
     `request_id` used before with other content), ALREADY_EXISTS,
-    RESOURCE_EXHAUSTED.
+    RESOURCE_EXHAUSTED (also where the publisher's `max_references` leave no room
+    for another).
     """
     BatchRegister: _aio.StreamStreamMultiCallable[_gallery_pb2.BatchRegisterRequest, _gallery_pb2.BatchRegisterResponse]  # type: ignore[assignment]
     """Registers many references: a stream of items in, a result for each out, as
@@ -155,8 +158,9 @@ class GalleryAsyncStub(GalleryStub):
 
     Statuses: INVALID_ARGUMENT, PERMISSION_DENIED (another publisher's
     `parent`), ALREADY_EXISTS, NOT_FOUND (the reference of a repeated
-    `request_id` was deleted), UNAVAILABLE and INTERNAL, of an item; of the
-    stream itself those of all methods and RESOURCE_EXHAUSTED.
+    `request_id` was deleted), RESOURCE_EXHAUSTED (the publisher's
+    `max_references` leave no room for another), UNAVAILABLE and INTERNAL, of an
+    item; of the stream itself those of all methods and RESOURCE_EXHAUSTED.
     """
     AssessImage: _aio.UnaryUnaryMultiCallable[_gallery_pb2.AssessImageRequest, _gallery_pb2.AssessImageResponse]  # type: ignore[assignment]
     """Assesses an image as if it were registered, and registers nothing: how
@@ -230,7 +234,8 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
 
         Statuses: INVALID_ARGUMENT (a malformed field, an unusable image, or a
         `request_id` used before with other content), ALREADY_EXISTS,
-        RESOURCE_EXHAUSTED.
+        RESOURCE_EXHAUSTED (also where the publisher's `max_references` leave no room
+        for another).
         """
 
     @_abc_1.abstractmethod
@@ -254,8 +259,9 @@ class GalleryServicer(metaclass=_abc_1.ABCMeta):
 
         Statuses: INVALID_ARGUMENT, PERMISSION_DENIED (another publisher's
         `parent`), ALREADY_EXISTS, NOT_FOUND (the reference of a repeated
-        `request_id` was deleted), UNAVAILABLE and INTERNAL, of an item; of the
-        stream itself those of all methods and RESOURCE_EXHAUSTED.
+        `request_id` was deleted), RESOURCE_EXHAUSTED (the publisher's
+        `max_references` leave no room for another), UNAVAILABLE and INTERNAL, of an
+        item; of the stream itself those of all methods and RESOURCE_EXHAUSTED.
         """
 
     @_abc_1.abstractmethod

@@ -95,6 +95,8 @@ class Publisher(_message.Message):
     GALLERY_VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SCAN_WEIGHT_FIELD_NUMBER: _builtins.int
+    MAX_SCANS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MAX_REFERENCES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `publishers/{publisher}`. Output only."""
     display_name: _builtins.str
@@ -111,6 +113,17 @@ class Publisher(_message.Message):
     """Where scans wait, publishers take turns, and this many scans are its turn:
     from 1 to 100; 1 by default.
     """
+    max_scans_per_second: _builtins.float
+    """Its quota of scans, by whichever method: a scanner takes so many a second,
+    and bursts of one second's worth, of one scan at least. Each scanner counts
+    for itself, so that with R of them up to R times as many are answered. From
+    0.001 to 1000000; 0, the default, is no limit.
+    """
+    max_references: _builtins.int
+    """Its quota of references, active or not. Where it has as many or more, new ones
+    are refused, and those that are there stay as they are and may be changed. From
+    1 to 1000000000; 0, the default, is no limit.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Output only."""
@@ -125,10 +138,12 @@ class Publisher(_message.Message):
         gallery_version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         scan_weight: _builtins.int = ...,
+        max_scans_per_second: _builtins.float = ...,
+        max_references: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "false_accept_budget", b"false_accept_budget", "gallery_version", b"gallery_version", "name", b"name", "scan_weight", b"scan_weight", "suspended", b"suspended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "false_accept_budget", b"false_accept_budget", "gallery_version", b"gallery_version", "max_references", b"max_references", "max_scans_per_second", b"max_scans_per_second", "name", b"name", "scan_weight", b"scan_weight", "suspended", b"suspended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -302,8 +317,8 @@ class CreatePublisherRequest(_message.Message):
     """
     @_builtins.property
     def publisher(self) -> Global___Publisher:
-        """Optional. `display_name`, `false_accept_budget` and `scan_weight` are taken
-        from it.
+        """Optional. `display_name`, `false_accept_budget`, `scan_weight`,
+        `max_scans_per_second` and `max_references` are taken from it.
         """
 
     def __init__(
@@ -411,7 +426,8 @@ class UpdatePublisherRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Required. One or more of `display_name`, `suspended`,
-        `false_accept_budget`, `scan_weight`.
+        `false_accept_budget`, `scan_weight`, `max_scans_per_second`,
+        `max_references`.
         """
 
     def __init__(

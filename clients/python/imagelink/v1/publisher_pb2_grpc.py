@@ -137,7 +137,8 @@ class PublishersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePublisher(self, request, context):
-        """Changes a publisher's display name, decision policy or suspension.
+        """Changes a publisher's display name, decision policy, weight, quotas or
+        suspension.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
         """
@@ -208,7 +209,9 @@ class PublishersServicer:
         deadline for the whole, or none.
 
         Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
-        or not to be used here; references before the damage are imported).
+        or not to be used here; references before the damage are imported),
+        RESOURCE_EXHAUSTED (the publisher's `max_references` leave no room for the
+        next reference; those before it are imported).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

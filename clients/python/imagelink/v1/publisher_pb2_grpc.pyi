@@ -54,7 +54,8 @@ class PublishersStub:
     Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
     """
     UpdatePublisher: _grpc.UnaryUnaryMultiCallable[_publisher_pb2.UpdatePublisherRequest, _publisher_pb2.Publisher]
-    """Changes a publisher's display name, decision policy or suspension.
+    """Changes a publisher's display name, decision policy, weight, quotas or
+    suspension.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
@@ -105,7 +106,9 @@ class PublishersStub:
     deadline for the whole, or none.
 
     Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
-    or not to be used here; references before the damage are imported).
+    or not to be used here; references before the damage are imported),
+    RESOURCE_EXHAUSTED (the publisher's `max_references` leave no room for the
+    next reference; those before it are imported).
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_publisher_pb2.CreateApiKeyRequest, _publisher_pb2.CreateApiKeyResponse]
     """Creates an API key of a publisher. The key itself is answered here and
@@ -151,7 +154,8 @@ class PublishersAsyncStub(PublishersStub):
     Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
     """
     UpdatePublisher: _aio.UnaryUnaryMultiCallable[_publisher_pb2.UpdatePublisherRequest, _publisher_pb2.Publisher]  # type: ignore[assignment]
-    """Changes a publisher's display name, decision policy or suspension.
+    """Changes a publisher's display name, decision policy, weight, quotas or
+    suspension.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
@@ -202,7 +206,9 @@ class PublishersAsyncStub(PublishersStub):
     deadline for the whole, or none.
 
     Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
-    or not to be used here; references before the damage are imported).
+    or not to be used here; references before the damage are imported),
+    RESOURCE_EXHAUSTED (the publisher's `max_references` leave no room for the
+    next reference; those before it are imported).
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_publisher_pb2.CreateApiKeyRequest, _publisher_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Creates an API key of a publisher. The key itself is answered here and
@@ -269,7 +275,8 @@ class PublishersServicer(metaclass=_abc_1.ABCMeta):
         request: _publisher_pb2.UpdatePublisherRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_publisher_pb2.Publisher, _abc.Awaitable[_publisher_pb2.Publisher]]:
-        """Changes a publisher's display name, decision policy or suspension.
+        """Changes a publisher's display name, decision policy, weight, quotas or
+        suspension.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
         """
@@ -350,7 +357,9 @@ class PublishersServicer(metaclass=_abc_1.ABCMeta):
         deadline for the whole, or none.
 
         Statuses: INVALID_ARGUMENT (a malformed name, or an archive that is damaged
-        or not to be used here; references before the damage are imported).
+        or not to be used here; references before the damage are imported),
+        RESOURCE_EXHAUSTED (the publisher's `max_references` leave no room for the
+        next reference; those before it are imported).
         """
 
     @_abc_1.abstractmethod

@@ -66,7 +66,8 @@ class RecognitionServicer:
 
         Statuses: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (the photo
         is not a complete JPEG, PNG or WebP, or is beyond the limits),
-        DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (also beyond the publisher's
+        `max_scans_per_second`), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +99,9 @@ class RecognitionServicer:
         as many sessions as it takes) and UNAVAILABLE, of the stream; of a frame
         INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
         limits), DEADLINE_EXCEEDED (the gallery does not have the
-        `min_gallery_version`), RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL.
+        `min_gallery_version`), RESOURCE_EXHAUSTED (also beyond the publisher's
+        `max_scans_per_second`, as it was when the session began; dropped frames do
+        not count), UNAVAILABLE and INTERNAL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,7 +119,8 @@ class RecognitionServicer:
         Statuses: UNAUTHENTICATED, PERMISSION_DENIED (also for the reference of
         another publisher), INVALID_ARGUMENT (the photo is not a complete JPEG, PNG
         or WebP, or is beyond the limits; or a field is malformed), NOT_FOUND (there
-        is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (also beyond
+        the publisher's `max_scans_per_second`), UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

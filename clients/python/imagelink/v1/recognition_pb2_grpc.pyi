@@ -43,7 +43,8 @@ class RecognitionStub:
 
     Statuses: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (the photo
     is not a complete JPEG, PNG or WebP, or is beyond the limits),
-    DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+    DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (also beyond the publisher's
+    `max_scans_per_second`), UNAVAILABLE.
     """
     ScanStream: _grpc.StreamStreamMultiCallable[_recognition_pb2.ScanStreamRequest, _recognition_pb2.ScanStreamResponse]
     """Recognises what a camera sees: a stream of frames in, an answer out for each
@@ -71,7 +72,9 @@ class RecognitionStub:
     as many sessions as it takes) and UNAVAILABLE, of the stream; of a frame
     INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
     limits), DEADLINE_EXCEEDED (the gallery does not have the
-    `min_gallery_version`), RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL.
+    `min_gallery_version`), RESOURCE_EXHAUSTED (also beyond the publisher's
+    `max_scans_per_second`, as it was when the session began; dropped frames do
+    not count), UNAVAILABLE and INTERNAL.
     """
     Explain: _grpc.UnaryUnaryMultiCallable[_recognition_pb2.ExplainRequest, _recognition_pb2.ExplainResponse]
     """Explains what a scan of a photo finds and what it rejects, with pictures
@@ -85,7 +88,8 @@ class RecognitionStub:
     Statuses: UNAUTHENTICATED, PERMISSION_DENIED (also for the reference of
     another publisher), INVALID_ARGUMENT (the photo is not a complete JPEG, PNG
     or WebP, or is beyond the limits; or a field is malformed), NOT_FOUND (there
-    is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+    is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (also beyond
+    the publisher's `max_scans_per_second`), UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -103,7 +107,8 @@ class RecognitionAsyncStub(RecognitionStub):
 
     Statuses: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (the photo
     is not a complete JPEG, PNG or WebP, or is beyond the limits),
-    DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+    DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (also beyond the publisher's
+    `max_scans_per_second`), UNAVAILABLE.
     """
     ScanStream: _aio.StreamStreamMultiCallable[_recognition_pb2.ScanStreamRequest, _recognition_pb2.ScanStreamResponse]  # type: ignore[assignment]
     """Recognises what a camera sees: a stream of frames in, an answer out for each
@@ -131,7 +136,9 @@ class RecognitionAsyncStub(RecognitionStub):
     as many sessions as it takes) and UNAVAILABLE, of the stream; of a frame
     INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
     limits), DEADLINE_EXCEEDED (the gallery does not have the
-    `min_gallery_version`), RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL.
+    `min_gallery_version`), RESOURCE_EXHAUSTED (also beyond the publisher's
+    `max_scans_per_second`, as it was when the session began; dropped frames do
+    not count), UNAVAILABLE and INTERNAL.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_recognition_pb2.ExplainRequest, _recognition_pb2.ExplainResponse]  # type: ignore[assignment]
     """Explains what a scan of a photo finds and what it rejects, with pictures
@@ -145,7 +152,8 @@ class RecognitionAsyncStub(RecognitionStub):
     Statuses: UNAUTHENTICATED, PERMISSION_DENIED (also for the reference of
     another publisher), INVALID_ARGUMENT (the photo is not a complete JPEG, PNG
     or WebP, or is beyond the limits; or a field is malformed), NOT_FOUND (there
-    is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+    is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (also beyond
+    the publisher's `max_scans_per_second`), UNAVAILABLE.
     """
 
 class RecognitionServicer(metaclass=_abc_1.ABCMeta):
@@ -166,7 +174,8 @@ class RecognitionServicer(metaclass=_abc_1.ABCMeta):
 
         Statuses: UNAUTHENTICATED, PERMISSION_DENIED, INVALID_ARGUMENT (the photo
         is not a complete JPEG, PNG or WebP, or is beyond the limits),
-        DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (also beyond the publisher's
+        `max_scans_per_second`), UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -200,7 +209,9 @@ class RecognitionServicer(metaclass=_abc_1.ABCMeta):
         as many sessions as it takes) and UNAVAILABLE, of the stream; of a frame
         INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
         limits), DEADLINE_EXCEEDED (the gallery does not have the
-        `min_gallery_version`), RESOURCE_EXHAUSTED, UNAVAILABLE and INTERNAL.
+        `min_gallery_version`), RESOURCE_EXHAUSTED (also beyond the publisher's
+        `max_scans_per_second`, as it was when the session began; dropped frames do
+        not count), UNAVAILABLE and INTERNAL.
         """
 
     @_abc_1.abstractmethod
@@ -220,7 +231,8 @@ class RecognitionServicer(metaclass=_abc_1.ABCMeta):
         Statuses: UNAUTHENTICATED, PERMISSION_DENIED (also for the reference of
         another publisher), INVALID_ARGUMENT (the photo is not a complete JPEG, PNG
         or WebP, or is beyond the limits; or a field is malformed), NOT_FOUND (there
-        is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
+        is no such reference), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (also beyond
+        the publisher's `max_scans_per_second`), UNAVAILABLE.
         """
 
 def add_RecognitionServicer_to_server(servicer: RecognitionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
