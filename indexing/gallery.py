@@ -235,6 +235,11 @@ class GalleryStore:
                     outcomes.append(error)
         return outcomes
 
+    async def check_reference_quota(self, publisher: str, reference: str) -> None:
+        """Raise ReferenceQuotaExceeded where ``register`` would now, which alone is certain."""
+        async with self._transaction(publisher) as connection:
+            await statements.check_reference_quota(connection, publisher, reference)
+
     async def find_request(
         self, publisher: str, request_id: str, fingerprint: bytes
     ) -> Written | None:

@@ -20,6 +20,7 @@ from indexing.errors import (
     ImageTooSmall,
     ReferenceAlreadyExists,
     ReferenceNotFound,
+    ReferenceQuotaExceeded,
 )
 from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
 from indexing.gallery import GalleryStore
@@ -109,13 +110,13 @@ class Registrar:
         fingerprint = asked.fingerprint()
         # Before the look for the request, which may be done in between; and before features are
         # made, so that a folder that is sent again costs little.
-        taken = asked.reference_id and await self._exists(asked.publisher, asked.reference_id)
+        refusal = await self._refusal(asked.publisher, asked.reference_id)
         if asked.request_id:
             done = await self._store.find_request(asked.publisher, asked.request_id, fingerprint)
             if done is not None:
                 return done
-        if taken:
-            raise ReferenceAlreadyExists(publisher=asked.publisher, reference=asked.reference_id)
+        if refusal is not None:
+            raise refusal
         image, features = await self._prepare(asked.image)
         new = NewReference(
             asked.publisher,
@@ -151,6 +152,16 @@ class Registrar:
         written = await self._store.remove_image(publisher, reference_id, image)
         await self._blobs.delete([image_key(publisher, image)])
         return written
+
+    async def _refusal(self, publisher: str, reference_id: str) -> ImageLinkError | None:
+        """Why a new reference would be refused now."""
+        if reference_id and await self._exists(publisher, reference_id):
+            return ReferenceAlreadyExists(publisher=publisher, reference=reference_id)
+        try:
+            await self._store.check_reference_quota(publisher, reference_id)
+        except ReferenceQuotaExceeded as error:
+            return error
+        return None
 
     async def _exists(self, publisher: str, reference_id: str) -> bool:
         with suppress(ReferenceNotFound):

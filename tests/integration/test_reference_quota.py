@@ -1,13 +1,16 @@
 """The quota of references, on PostgreSQL."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from indexing import errors
+from indexing.blobs import BlobStore
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_records import NewImage, Written
 from indexing.reference import Publisher
+from server.registration import Registrar, Registration
 from tests.integration.references import MODEL, a_reference
 
 
@@ -56,6 +59,23 @@ async def test_a_refused_registration_leaves_nothing_and_may_be_sent_again(
 
     await bounded(store, acme, 2)
     assert (await store.register(two)).gallery_version == 2
+
+
+async def test_an_image_beyond_the_quota_is_neither_decoded_nor_stored(
+    store: GalleryStore, acme: str
+) -> None:
+    await bounded(store, acme, 1)
+    asked = Registration(acme, "one", "https://x", {}, b"no image", "request")
+    await store.register(
+        a_reference("one", request_id=asked.request_id, fingerprint=asked.fingerprint())
+    )
+    blobs = BlobStore.from_url("memory://")
+    registrar = Registrar(store, blobs, None)  # type: ignore[arg-type]
+    for name in ("two", ""):
+        with pytest.raises(errors.ReferenceQuotaExceeded):
+            await registrar.register(replace(asked, reference_id=name, request_id=name))
+    assert (await registrar.register(asked)).gallery_version == 1
+    assert await blobs.keys("images") == []
 
 
 async def test_what_is_there_may_change_where_there_is_no_room(
