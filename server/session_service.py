@@ -14,7 +14,7 @@ from server.auth import SCAN, Caller
 from server.ownership import publisher_of
 from server.sessions import CameraSessions, Ended, Event, Failed, Seen, SessionPlan
 from server.status import to_status
-from server.streaming import stream_rpc
+from server.streaming import Requests, stream_rpc
 
 # As the API tells.
 DEFAULT_DURATION, DEFAULT_REAPPEAR = 60.0, 2.0
@@ -29,16 +29,16 @@ class SessionService:
 
     @stream_rpc(SCAN)
     async def ScanStream(
-        self, requests: AsyncIterator[recognition_pb2.ScanStreamRequest], caller: Caller
+        self, requests: Requests[recognition_pb2.ScanStreamRequest], caller: Caller
     ) -> AsyncGenerator[recognition_pb2.ScanStreamResponse, None]:
         """Recognises what a camera sees."""
-        publisher = publisher_of(caller)
         first = await anext(requests, None)
         plan = _plan(first.config if first else recognition_pb2.ScanStreamConfig())
         images = _images(first, requests)
-        async with aclosing(self._sessions.run(publisher, plan, images)) as events:
+        events = self._sessions.run(lambda: publisher_of(requests.caller), plan, images)
+        async with aclosing(events):
             async for event in events:
-                yield _message(publisher.id, event)
+                yield _message(publisher_of(caller).id, event)
 
 
 async def _images(

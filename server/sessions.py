@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -72,11 +72,11 @@ class CameraSessions:
         self._running = 0
 
     async def run(
-        self, publisher: Publisher, plan: SessionPlan, images: AsyncIterator[bytes]
+        self, publisher: Callable[[], Publisher], plan: SessionPlan, images: AsyncIterator[bytes]
     ) -> AsyncGenerator[Event, None]:
         """Tells what the frames of one session show, an ``Ended`` at last.
 
-        Raises Overloaded where there are too many sessions, and the errors of ``images``.
+        ``publisher`` tells it as it is now: its weight and quota may change meanwhile. Raises Overloaded where there are too many sessions, and the errors of ``images``.
         """
         if self._running >= self._most:
             raise Overloaded
@@ -94,13 +94,17 @@ class _Camera:
     """One session."""
 
     def __init__(
-        self, scanning: Scanning, models: Models, publisher: Publisher, plan: SessionPlan
+        self,
+        scanning: Scanning,
+        models: Models,
+        publisher: Callable[[], Publisher],
+        plan: SessionPlan,
     ) -> None:
         self._scanning = scanning
         self._models = models
         self._publisher = publisher
         self._plan = plan
-        self._session = Session(publisher.false_accept_budget, plan.reappear_after)
+        self._session = Session(publisher().false_accept_budget, plan.reappear_after)
         self._looked = 0
 
     async def watch(self, images: AsyncIterator[bytes]) -> AsyncGenerator[Event, None]:
@@ -114,14 +118,15 @@ class _Camera:
                     yield event
                 self._looked += 1
         dropped = arriving.count - self._looked
-        log.info("session", publisher=self._publisher.id, frames=arriving.count, dropped=dropped)
+        log.info("session", publisher=self._publisher().id, frames=arriving.count, dropped=dropped)
         yield Ended(arriving.count, dropped, not arriving.late)
 
     async def _look(
         self, number: int, dropped: int, image: bytes, seconds: float
     ) -> list[Seen | Failed]:
+        publisher = self._publisher()
         try:
-            scan = await self._scanning.scan(self._publisher, image, self._plan.min_gallery_version)
+            scan = await self._scanning.scan(publisher, image, self._plan.min_gallery_version)
             model = await self._models.get(scan.recognition.model_version)
         except ImageLinkError as error:
             return [Failed(number, dropped, error)]
@@ -130,7 +135,7 @@ class _Camera:
         calibration = model.bundle.calibration
         sightings = self._session.see(scan.recognition.candidates, calibration, seconds)
         for sighting in sightings:
-            log.info("sighting", scan=scan.id, publisher=self._publisher.id, frames=sighting.frames)
+            log.info("sighting", scan=scan.id, publisher=publisher.id, frames=sighting.frames)
         return [Seen(number, dropped, sighting, scan) for sighting in sightings]
 
 

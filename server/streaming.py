@@ -49,7 +49,7 @@ def stream_rpc(
                 with tracing.call(method.__name__, metadata):
                     caller = await authenticate()
                     if isinstance(asked, AsyncIterator):
-                        asked = cast(Asked, _checked(asked, authenticate))
+                        asked = cast(Asked, Requests(asked, authenticate, caller))
                     async with aclosing(method(self, asked, caller)) as answers:
                         async for answer in answers:
                             yield answer
@@ -64,12 +64,23 @@ def stream_rpc(
     return decorate
 
 
-async def _checked(
-    requests: AsyncIterator[Request], authenticate: Callable[[], Awaitable[Caller]]
-) -> AsyncGenerator[Request, None]:
-    async for request in requests:
-        await authenticate()
-        yield request
+class Requests(AsyncIterator[Request]):
+    """The requests of a stream, each after a look at its key; ``caller`` is as of the last one."""
+
+    def __init__(
+        self,
+        requests: AsyncIterator[Request],
+        authenticate: Callable[[], Awaitable[Caller]],
+        caller: Caller,
+    ) -> None:
+        self._requests = requests
+        self._authenticate = authenticate
+        self.caller = caller
+
+    async def __anext__(self) -> Request:
+        request = await anext(self._requests)
+        self.caller = await self._authenticate()
+        return request
 
 
 async def side_by_side(

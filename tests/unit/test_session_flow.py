@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,11 @@ from tests.unit.sightings import CALIBRATION, candidate
 
 PLAN = SessionPlan(0, 60.0, 2.0, keep_late_frames=True)
 LATE_DROPPED = SessionPlan(0, 60.0, 2.0, keep_late_frames=False)
-PUBLISHER = SimpleNamespace(id="acme", false_accept_budget=0.001)
+PUBLISHER = Publisher("acme", "", False, 0.001, 0, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def publisher() -> Publisher:
+    return PUBLISHER
 
 
 @dataclass
@@ -28,9 +33,11 @@ class Scanning:
 
     gates: dict[bytes, asyncio.Event] = field(default_factory=dict)
     scanned: list[bytes] = field(default_factory=list)
+    quotas: list[float] = field(default_factory=list)
 
     async def scan(self, publisher: Publisher, image: bytes, min_gallery_version: int) -> Scan:
         self.scanned.append(image)
+        self.quotas.append(publisher.max_scans_per_second)
         if image in self.gates:
             await self.gates[image].wait()
         if image == b"bad":
@@ -60,7 +67,7 @@ async def frames(*images: bytes) -> AsyncIterator[bytes]:
 async def events(
     of: CameraSessions, images: AsyncIterator[bytes], plan: SessionPlan = PLAN
 ) -> list[Event]:
-    return [event async for event in of.run(PUBLISHER, plan, images)]  # type: ignore[arg-type]
+    return [event async for event in of.run(publisher, plan, images)]
 
 
 async def test_each_reference_is_told_once_and_the_end_at_last() -> None:
@@ -83,10 +90,24 @@ async def test_bad_frames_are_answered_and_the_session_goes_on() -> None:
     assert "division" not in str(fault)
 
 
+async def test_each_frame_is_scanned_under_the_quota_of_its_time() -> None:
+    now = [PUBLISHER]
+
+    async def bounded_meanwhile() -> AsyncIterator[bytes]:
+        yield b"a"
+        now[0] = replace(PUBLISHER, max_scans_per_second=2.0)
+        yield b"b"
+
+    scanning = Scanning()
+    running = sessions(scanning).run(lambda: now[0], PLAN, bounded_meanwhile())
+    assert len([event async for event in running]) == 3
+    assert scanning.quotas == [0.0, 2.0]
+
+
 async def test_only_the_newest_frame_waits_and_the_others_are_counted() -> None:
     scanning = Scanning({b"a": asyncio.Event()})
     running = sessions(scanning).run(
-        PUBLISHER,  # type: ignore[arg-type]
+        publisher,
         LATE_DROPPED,
         frames(b"a", b"late", b"later", b"bad"),
     )
@@ -125,7 +146,7 @@ async def test_a_session_ends_when_its_time_is_over() -> None:
 
 async def test_no_more_sessions_than_there_is_room_for() -> None:
     of = sessions(Scanning(), most=1)
-    running = of.run(PUBLISHER, PLAN, frames(b"a", b"b"))  # type: ignore[arg-type]
+    running = of.run(publisher, PLAN, frames(b"a", b"b"))
     await anext(running)
     with pytest.raises(Overloaded):
         await events(of, frames(b"a"))

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from indexing.errors import ApiKeyInvalid, FieldInvalid
 from indexing.reference import Role
 from server.auth import Caller
-from server.streaming import side_by_side, stream_rpc
+from server.streaming import Requests, side_by_side, stream_rpc
 
 WINDOW = 4
 
@@ -193,6 +193,21 @@ async def called(service: Service, *numbers: int) -> tuple[list[int], Context]:
 async def test_a_stream_is_answered() -> None:
     answers, context = await called(Service(), 1, 2)
     assert (answers, context.code) == ([2000, 1000], None)
+
+
+async def test_the_caller_is_the_one_that_the_key_told_of_last() -> None:
+    async def two() -> AsyncIterator[Int32Value]:
+        yield Int32Value()
+        yield Int32Value()
+
+    keys = iter("ab")
+
+    async def authenticate() -> Caller:
+        return Caller(Role.PUBLISH, None, next(keys))
+
+    requests = Requests(two(), authenticate, Caller(Role.PUBLISH, None, "first"))
+    seen = [requests.caller.key_id] + [requests.caller.key_id async for _ in requests]
+    assert seen == ["first", "a", "b"]
 
 
 async def test_a_domain_error_ends_the_stream_with_its_status() -> None:

@@ -100,8 +100,8 @@ class RecognitionServicer:
         INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
         limits), DEADLINE_EXCEEDED (the gallery does not have the
         `min_gallery_version`), RESOURCE_EXHAUSTED (also beyond the publisher's
-        `max_scans_per_second`, as it was when the session began; dropped frames do
-        not count), UNAVAILABLE and INTERNAL.
+        `max_scans_per_second`, for which dropped frames do not count), UNAVAILABLE
+        and INTERNAL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

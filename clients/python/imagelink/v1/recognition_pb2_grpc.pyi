@@ -73,8 +73,8 @@ class RecognitionStub:
     INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
     limits), DEADLINE_EXCEEDED (the gallery does not have the
     `min_gallery_version`), RESOURCE_EXHAUSTED (also beyond the publisher's
-    `max_scans_per_second`, as it was when the session began; dropped frames do
-    not count), UNAVAILABLE and INTERNAL.
+    `max_scans_per_second`, for which dropped frames do not count), UNAVAILABLE
+    and INTERNAL.
     """
     Explain: _grpc.UnaryUnaryMultiCallable[_recognition_pb2.ExplainRequest, _recognition_pb2.ExplainResponse]
     """Explains what a scan of a photo finds and what it rejects, with pictures
@@ -137,8 +137,8 @@ class RecognitionAsyncStub(RecognitionStub):
     INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
     limits), DEADLINE_EXCEEDED (the gallery does not have the
     `min_gallery_version`), RESOURCE_EXHAUSTED (also beyond the publisher's
-    `max_scans_per_second`, as it was when the session began; dropped frames do
-    not count), UNAVAILABLE and INTERNAL.
+    `max_scans_per_second`, for which dropped frames do not count), UNAVAILABLE
+    and INTERNAL.
     """
     Explain: _aio.UnaryUnaryMultiCallable[_recognition_pb2.ExplainRequest, _recognition_pb2.ExplainResponse]  # type: ignore[assignment]
     """Explains what a scan of a photo finds and what it rejects, with pictures
@@ -210,8 +210,8 @@ class RecognitionServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT (it is not a complete JPEG, PNG or WebP, or is beyond the
         limits), DEADLINE_EXCEEDED (the gallery does not have the
         `min_gallery_version`), RESOURCE_EXHAUSTED (also beyond the publisher's
-        `max_scans_per_second`, as it was when the session began; dropped frames do
-        not count), UNAVAILABLE and INTERNAL.
+        `max_scans_per_second`, for which dropped frames do not count), UNAVAILABLE
+        and INTERNAL.
         """
 
     @_abc_1.abstractmethod
