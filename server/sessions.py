@@ -76,7 +76,8 @@ class CameraSessions:
     ) -> AsyncGenerator[Event, None]:
         """Tells what the frames of one session show, an ``Ended`` at last.
 
-        ``publisher`` tells it as it is now: its weight and quota may change meanwhile. Raises Overloaded where there are too many sessions, and the errors of ``images``.
+        ``publisher`` tells it as it is now: its weight and quota may change meanwhile. Raises
+        Overloaded where there are too many sessions, and the errors of ``images``.
         """
         if self._running >= self._most:
             raise Overloaded
