@@ -49,8 +49,9 @@ def test_references_beyond_the_quota_are_refused(server: RunningServer, tenant: 
         "poster-2": reason,
         "poster-3": reason,
     }
-    assert len(tenant.client.add_image("poster-0", PICTURES[3]).reference.images) == 2
-    tenant.client.delete_reference("poster-1")
+    added = tenant.client.add_image("poster-0", PICTURES[3], publisher=tenant.id)
+    assert len(added.reference.images) == 2
+    tenant.client.delete_reference("poster-1", publisher=tenant.id)
     register(tenant, 2)
     assert [each.id for each in tenant.client.list_references()] == ["poster-0", "poster-2"]
 
