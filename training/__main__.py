@@ -366,6 +366,10 @@ def publish_run(
     trained_on: Annotated[str, typer.Option(help="What the pictures are, for people.")],
     name: Annotated[str, typer.Option(help="Of the model.")] = "default",
     parent: Annotated[str | None, typer.Option(help="The version that it follows.")] = None,
+    calibrated_as: Annotated[
+        Path | None,
+        typer.Option(help="A bundle to take codebooks and calibration from: none are fitted."),
+    ] = None,
     views: Annotated[int, typer.Option(min=30, help="Views to calibrate on, twice.")] = 1500,
     codebook_pictures: Annotated[int, typer.Option(min=100, help="To fit codebooks on.")] = 3000,
     rollout: Annotated[
@@ -378,7 +382,9 @@ def publish_run(
     ] = None,
 ) -> None:
     """Make a model bundle of an evaluated run: fit codebooks, calibrate the decisions."""
-    what = Publication(run, pictures, name, trained_on, parent, codebook_pictures, views)
+    what = Publication(
+        run, pictures, name, trained_on, parent, calibrated_as, codebook_pictures, views
+    )
     with _told():
         typer.echo(publish(what, output))
     if rollout is not None:

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rich.progress import track
 from safetensors.numpy import load_file
 
 from indexing.bundle import (
+    Bundle,
     Manifest,
     bundle_tensors,
     calibration_values,
@@ -20,10 +21,13 @@ from indexing.bundle import (
     save_bundle,
     test_embedding,
 )
+from indexing.decision import Calibration
+from indexing.descriptor_index import Codebook
+from indexing.keypoints import Channel, Projection
 from training.calibration import fit_calibration, run_trials
 from training.codebooks import fit_local_features
 from training.config import read_config
-from training.datasets import find_pictures, fingerprint, read_picture
+from training.datasets import Picture, find_pictures, fingerprint, read_picture
 from training.runs import CONFIG, EVALUATION, METRICS, NETWORK, network_sha256
 
 
@@ -41,8 +45,10 @@ class NotEvaluatedError(ValueError):
 class Publication:
     """What to publish: a run, the pictures to fit the rest on, and what to say of them.
 
-    ``parent`` is the version that the new one is to follow. ``codebook_pictures`` is how many pictures the codebooks are fitted on, ``views`` how many
-    views the calibration renders of pictures inside, and as many of pictures outside a gallery.
+    ``parent`` is the version that the new one is to follow. ``calibrated_as`` is a bundle to take
+    codebooks and calibration from, neither of which depends on the network, instead of fitting them:
+    ``codebook_pictures`` is how many pictures codebooks are fitted on, ``views`` how many views the
+    calibration renders of pictures inside, and as many of pictures outside a gallery.
     """
 
     run: Path
@@ -50,6 +56,7 @@ class Publication:
     name: str
     trained_on: str
     parent: str | None = None
+    calibrated_as: Path | None = None
     codebook_pictures: int = 3000
     views: int = 1500
     seed: int = 0
@@ -59,26 +66,46 @@ def publish(publication: Publication, output: Path) -> str:
     """Writes the bundle into ``output`` and returns its version.
 
     Raises DatasetError for pictures that cannot be read, OSError where the run is not complete,
-    NotEvaluatedError where its network was not evaluated.
+    NotEvaluatedError where its network was not evaluated, BundleInvalid for ``calibrated_as``.
     """
     figures = _evaluated(publication.run)
     paths = find_pictures(publication.pictures)
-    pictures = [read_picture(path) for path in track(paths, "pictures")]
-    rng = np.random.default_rng(publication.seed)
-    chosen = rng.permutation(len(pictures))[: publication.codebook_pictures]
-    projection, codebooks = fit_local_features([pictures[i] for i in chosen])
+    pictures = [] if publication.calibrated_as else _read(paths)
+    projection, codebooks = _local_features(publication, pictures)
     network = load_file(publication.run / NETWORK)
     tensors = bundle_tensors(network, projection, codebooks)
     manifest = _manifest(publication, fingerprint(paths), figures)
     with tempfile.TemporaryDirectory() as draft:
         save_bundle(Path(draft), manifest, tensors)
         drafted = load_bundle(Path(draft))
-        trials = run_trials(drafted, pictures, publication.views, publication.seed)
     fitted = {
-        "calibration": calibration_values(fit_calibration(trials)),
+        "calibration": calibration_values(_calibration(publication, drafted, pictures)),
         "test_embedding": test_embedding(drafted),
     }
     return save_bundle(output, manifest.model_copy(update=fitted), tensors)
+
+
+def _read(paths: Sequence[Path]) -> list[Picture]:
+    return [read_picture(path) for path in track(paths, "pictures")]
+
+
+def _local_features(
+    publication: Publication, pictures: Sequence[Picture]
+) -> tuple[Projection, Mapping[Channel, Codebook]]:
+    if publication.calibrated_as:
+        kept = load_bundle(publication.calibrated_as)
+        return kept.projection, kept.codebooks
+    rng = np.random.default_rng(publication.seed)
+    chosen = rng.permutation(len(pictures))[: publication.codebook_pictures]
+    return fit_local_features([pictures[i] for i in chosen])
+
+
+def _calibration(
+    publication: Publication, drafted: Bundle, pictures: Sequence[Picture]
+) -> Calibration:
+    if publication.calibrated_as:
+        return load_bundle(publication.calibrated_as).calibration
+    return fit_calibration(run_trials(drafted, pictures, publication.views, publication.seed))
 
 
 def _evaluated(run: Path) -> dict[str, float]:
