@@ -9,8 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.artwork import draw_collection
+from indexing.bundle import DEFAULT_BUNDLE, load_bundle
 from indexing.views import ViewConditions, clutter, render_view
 from training.__main__ import app
+from training.evaluation import of_run
 from training.labelling import read_tasks, rectangle
 from training.mining import read_negatives
 from training.voc import read_voc
@@ -189,6 +191,18 @@ def test_only_an_evaluated_network_is_published(dataset, run, tmp_path):
     assert "has no evaluation of its present network" in refused(*publish)
     assert not (tmp_path / "bundle").exists()
     (run / "evaluation.json").write_text(json.dumps(evaluation))
+    invoked(*publish, "--calibrated-as", DEFAULT_BUNDLE, "--parent", "default-1")
+    published, default = load_bundle(tmp_path / "bundle"), load_bundle(DEFAULT_BUNDLE)
+    published.verify()
+    assert published.manifest.parent == "default-1"
+    assert published.manifest.metrics["posters recall@20"] == 1.0
+    assert published.calibration == default.calibration
+    assert np.array_equal(published.projection.basis, default.projection.basis)
+    pictures = [cv2.imread(str(path)) for path in sorted((dataset / "references").iterdir())]
+    expected = of_run(run).embedder.embed(pictures).vectors
+    # The bundle has half of the bits.
+    cosines = (published.embedder.embed(pictures).vectors * expected).sum(axis=1)
+    assert cosines.min() > 0.999
 
 
 def test_bad_data_is_named_before_training_starts(dataset, tmp_path):
