@@ -71,15 +71,19 @@ def publish(publication: Publication, output: Path) -> str:
     figures = _evaluated(publication.run)
     paths = find_pictures(publication.pictures)
     pictures = [] if publication.calibrated_as else _read(paths)
-    projection, codebooks = _local_features(publication, pictures)
+    kept = load_bundle(publication.calibrated_as) if publication.calibrated_as else None
+    projection, codebooks = (
+        (kept.projection, kept.codebooks) if kept else _local_features(publication, pictures)
+    )
     network = load_file(publication.run / NETWORK)
     tensors = bundle_tensors(network, projection, codebooks)
     manifest = _manifest(publication, fingerprint(paths), figures)
     with tempfile.TemporaryDirectory() as draft:
         save_bundle(Path(draft), manifest, tensors)
         drafted = load_bundle(Path(draft))
+    calibration = kept.calibration if kept else _calibration(publication, drafted, pictures)
     fitted = {
-        "calibration": calibration_values(_calibration(publication, drafted, pictures)),
+        "calibration": calibration_values(calibration),
         "test_embedding": test_embedding(drafted),
     }
     return save_bundle(output, manifest.model_copy(update=fitted), tensors)
@@ -92,9 +96,6 @@ def _read(paths: Sequence[Path]) -> list[Picture]:
 def _local_features(
     publication: Publication, pictures: Sequence[Picture]
 ) -> tuple[Projection, Mapping[Channel, Codebook]]:
-    if publication.calibrated_as:
-        kept = load_bundle(publication.calibrated_as)
-        return kept.projection, kept.codebooks
     rng = np.random.default_rng(publication.seed)
     chosen = rng.permutation(len(pictures))[: publication.codebook_pictures]
     return fit_local_features([pictures[i] for i in chosen])
@@ -103,8 +104,6 @@ def _local_features(
 def _calibration(
     publication: Publication, drafted: Bundle, pictures: Sequence[Picture]
 ) -> Calibration:
-    if publication.calibrated_as:
-        return load_bundle(publication.calibrated_as).calibration
     return fit_calibration(run_trials(drafted, pictures, publication.views, publication.seed))
 
 

@@ -317,6 +317,7 @@ class Trainer:
             "recipe": self.config.recipe(),
             "history": asdict(self.history),
             "network": self.network.state_dict(),
+            "pretrained": self._pretrained,
             "optimizer": self._optimizer.state_dict(),
             "random": torch.get_rng_state(),
         }
@@ -337,15 +338,16 @@ class Trainer:
         return data | history
 
     def _restore(self) -> None:
-        self._begin()
         path = self.run / CHECKPOINT
         if not path.exists():
+            self._begin()
             return
         state = torch.load(path, map_location=self._device, weights_only=True)
         if state["recipe"] != self.config.recipe():
             raise RunMismatchError(f"{self.run} holds a run of another configuration.")
         self.history = History(**state["history"])
         self.network.load_state_dict(state["network"])
+        self._pretrained = state["pretrained"]
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
 
