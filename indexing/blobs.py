@@ -24,6 +24,16 @@ def image_key(publisher: str, image_id: str) -> str:
     return f"{images_prefix(publisher)}/{image_id}"
 
 
+def scans_prefix(publisher: str) -> str:
+    """Return what the keys of the photos of all of a publisher's kept scans begin with."""
+    return f"scans/{publisher}"
+
+
+def scan_key(publisher: str, scan_id: str) -> str:
+    """Return the key of the photo of a kept scan."""
+    return f"{scans_prefix(publisher)}/{scan_id}"
+
+
 class BlobStore:
     """Files of bytes by key. A key is a relative path with ``/`` between its parts.
 

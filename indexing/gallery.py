@@ -91,6 +91,7 @@ class GalleryStore:
         scan_weight: int = DEFAULT_SCAN_WEIGHT,
         max_scans_per_second: float = 0.0,
         max_references: int = 0,
+        max_kept_scans: int = 0,
     ) -> Publisher:
         """Create a publisher with an empty gallery. Raises PublisherAlreadyExists."""
         async with self._transaction() as connection:
@@ -104,6 +105,7 @@ class GalleryStore:
                     scan_weight=scan_weight,
                     max_scans_per_second=max_scans_per_second,
                     max_references=max_references,
+                    max_kept_scans=max_kept_scans,
                 )
             except UniqueViolation as error:
                 raise errors.PublisherAlreadyExists(publisher=publisher) from error
@@ -132,6 +134,7 @@ class GalleryStore:
         scan_weight: int | None = None,
         max_scans_per_second: float | None = None,
         max_references: int | None = None,
+        max_kept_scans: int | None = None,
     ) -> Publisher:
         """Change what is not None; the gallery version stays. Raises PublisherNotFound."""
         row = await self._one(
@@ -143,6 +146,7 @@ class GalleryStore:
             scan_weight=scan_weight,
             max_scans_per_second=max_scans_per_second,
             max_references=max_references,
+            max_kept_scans=max_kept_scans,
         )
         return to_publisher(row, publisher)
 
@@ -318,9 +322,9 @@ class GalleryStore:
             )
 
     async def delete_reference(self, publisher: str, reference: str) -> Erasure:
-        """Delete a reference with its images and their features, and begin its erasure.
+        """Delete a reference with its images, their features and the kept scans that show it.
 
-        Raises PublisherNotFound and ReferenceNotFound.
+        Begins its erasure. Raises PublisherNotFound and ReferenceNotFound.
         """
         async with self._writing(publisher) as connection:
             erasure = await record_erasure(connection, publisher, reference)

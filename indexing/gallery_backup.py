@@ -18,15 +18,22 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 from psycopg.types.json import Jsonb
 
-from indexing.blobs import image_key
 from indexing.errors import DatabaseToolFailed
+from indexing.gallery_erasures import erased_files
 from indexing.gallery_statements import EVERY_PUBLISHER, FETCH_ROWS, fetch_all, fetch_one
 from indexing.migrations import connected
 from indexing.queries import QUERIES
 
 # Row security holds for the tables' owner too: the tools see all rows as a statement would.
 SEE_ALL = f"-c imagelink.publisher={EVERY_PUBLISHER}"
-DUMPED = ("--format=custom", "--no-owner", "--no-privileges", "--enable-row-security")
+DUMPED = (
+    "--format=custom",
+    "--no-owner",
+    "--no-privileges",
+    "--enable-row-security",
+    # They are kept for a month or so, and not in backups for years.
+    "--exclude-table-data=kept_scan",
+)
 LOADED = ("--no-owner", "--no-privileges", "--enable-row-security", "--single-transaction")
 
 
@@ -145,15 +152,15 @@ async def _erase_again(connection: AsyncConnection, receipt: Mapping[str, Any]) 
     confirmations = Jsonb(receipt["confirmations"])
     await connection.execute(QUERIES["import_confirmations"], {"confirmations": confirmations})
     publisher, reference = row
-    whose = {"publisher": publisher, "reference": reference}
-    images = [image for (image,) in await fetch_all(connection, "erased_image_ids", **whose)]
     # Where the blob store is not a restored one, it may have their files.
-    keys = [image_key(publisher, image) for image in images]
+    keys = (await erased_files(connection, publisher, reference)).keys
     await connection.execute(QUERIES["insert_erasure_blobs"], {"id": receipt["id"], "keys": keys})
     if reference is None:
         await connection.execute(QUERIES["delete_publisher"], {"id": publisher})
     else:
-        await connection.execute(QUERIES["delete_reference"], whose)
+        await connection.execute(
+            QUERIES["delete_reference"], {"publisher": publisher, "reference": reference}
+        )
     return True
 
 

@@ -17,7 +17,7 @@ from enum import StrEnum
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from indexing.blobs import image_key
+from indexing.blobs import image_key, scan_key
 from indexing.errors import ErasureReceiptNotFound, PublisherNotFound
 from indexing.gallery_statements import Row, fetch_all, fetch_one, transaction
 from indexing.queries import QUERIES
@@ -33,7 +33,7 @@ class Erasure:
     """The removal of a reference, or of a whole publisher where ``reference`` is None.
 
     ``gallery_version`` is the first without it; after a publisher's, one its gallery never had.
-    ``complete_time`` is unset while a blob or an index is left.
+    ``complete_time`` is unset while a blob or an index is left. ``scans`` counts kept scans.
     """
 
     id: str
@@ -48,6 +48,7 @@ class Erasure:
     request_time: datetime
     blob_delete_time: datetime | None
     complete_time: datetime | None
+    scans: int
 
 
 class ConfirmationState(StrEnum):
@@ -89,6 +90,26 @@ class Unconfirmed:
         return create_time != self.publisher_create_time or version >= self.gallery_version
 
 
+@dataclass(frozen=True, slots=True)
+class ErasedFiles:
+    """What has files and goes with an erasure: ids of images and of kept scans, and the keys of all."""
+
+    images: list[str]
+    scans: list[str]
+    keys: list[str]
+
+
+async def erased_files(
+    connection: AsyncConnection, publisher: str, reference: str | None
+) -> ErasedFiles:
+    """Return the images, and the kept scans, that go with a reference or with a whole publisher."""
+    whose = {"publisher": publisher, "reference": reference}
+    images = [image for (image,) in await fetch_all(connection, "erased_image_ids", **whose)]
+    scans = [scan for (scan,) in await fetch_all(connection, "erased_scan_ids", **whose)]
+    keys = [image_key(publisher, image) for image in images]
+    return ErasedFiles(images, scans, keys + [scan_key(publisher, scan) for scan in scans])
+
+
 async def record_erasure(
     connection: AsyncConnection,
     publisher: str,
@@ -99,12 +120,18 @@ async def record_erasure(
 
     ``blob_keys`` are blobs that no row tells of. The caller holds the publisher's row lock.
     """
-    whose = {"publisher": publisher, "reference": reference}
-    images = [image for (image,) in await fetch_all(connection, "erased_image_ids", **whose)]
-    keys = sorted({*blob_keys, *(image_key(publisher, image) for image in images)})
+    files = await erased_files(connection, publisher, reference)
+    keys = sorted({*blob_keys, *files.keys})
     erasure_id = f"{time.time_ns():016x}-{secrets.token_hex(8)}"
     row = await fetch_one(
-        connection, "insert_erasure", id=erasure_id, images=images, keys=keys, **whose
+        connection,
+        "insert_erasure",
+        id=erasure_id,
+        publisher=publisher,
+        reference=reference,
+        images=files.images,
+        scans=files.scans,
+        keys=keys,
     )
     if row is None:
         raise PublisherNotFound(publisher=publisher)

@@ -23,7 +23,8 @@ class Publisher:
 
     ``false_accept_budget`` is a share from 0 to 1, ``gallery_version`` counts writes, and
     ``scan_weight`` scans at a time are its turn where scans wait. ``max_scans_per_second``, of
-    each scanner, and ``max_references`` are its quotas; 0 is no limit.
+    each scanner, and ``max_references`` are its quotas; 0 is no limit. It agreed to have photos of
+    up to ``max_kept_scans`` of its scans kept.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Publisher:
     scan_weight: int = DEFAULT_SCAN_WEIGHT
     max_scans_per_second: float = 0.0
     max_references: int = 0
+    max_kept_scans: int = 0
 
 
 @dataclass(frozen=True, slots=True)

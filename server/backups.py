@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 PAGE = 10_000
 AT_ONCE = 32
-BLOBS = ("images", "models")
+BLOBS = ("images", "models", "scans")
 
 
 @dataclass(frozen=True, slots=True)

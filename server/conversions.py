@@ -35,6 +35,7 @@ MAX_EXPLANATIONS = 5
 MAX_SCAN_WEIGHT = 100
 MIN_SCAN_QUOTA, MAX_SCAN_QUOTA = 0.001, 1_000_000
 MAX_REFERENCE_QUOTA = 1_000_000_000
+MAX_KEPT_SCANS = 1000
 
 
 def publisher_name(publisher: str) -> str:
@@ -125,6 +126,14 @@ def checked_reference_quota(field: str, quota: int) -> int:
         problem = f"give a number from 1 to {MAX_REFERENCE_QUOTA}, or 0 for no limit."
         raise FieldInvalid(field=field, problem=problem)
     return quota
+
+
+def checked_kept_scans(field: str, count: int) -> int:
+    """How many scans may be kept, as given, 0 for none. Raises FieldInvalid."""
+    if not 0 <= count <= MAX_KEPT_SCANS:
+        problem = f"give a number from 1 to {MAX_KEPT_SCANS}, or 0 for no consent."
+        raise FieldInvalid(field=field, problem=problem)
+    return count
 
 
 def checked_request_id(field: str, request_id: str) -> str:
@@ -231,6 +240,7 @@ def publisher_message(entity: reference.Publisher) -> publisher_pb2.Publisher:
         scan_weight=entity.scan_weight,
         max_scans_per_second=entity.max_scans_per_second,
         max_references=entity.max_references,
+        max_kept_scans=entity.max_kept_scans,
     )
 
 

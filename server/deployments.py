@@ -30,6 +30,7 @@ from indexing.gallery_backfill import BackfillStore
 from indexing.gallery_erasures import ErasureStore
 from indexing.gallery_models import ModelStore
 from indexing.gallery_placement import PlacementStore
+from indexing.gallery_scans import KeptScanStore
 from indexing.gallery_watch import ScanCountStore
 from indexing.placement import Generation
 from indexing.replica import ShardReplica
@@ -45,6 +46,7 @@ from server.erasing import Eraser
 from server.explanation import Explainer
 from server.fair_queue import QueueLimits
 from server.gate import Gate
+from server.keeping import Keeper
 from server.logs import configure as configure_logs
 from server.meter import Meter
 from server.model_operator import ModelOperator
@@ -169,7 +171,8 @@ class Scanner(Services):
         rebalancer = Rebalancer(placements, placed, shards, placer, settings.part_images)
         galleries = PlacedGalleries(placed.placement, shards.search)
         shadow, watch = Shadow(models, serving, galleries.search, counts), Watch(versions, counts)
-        monitoring = Monitoring(ScanMonitor(counts), shadow, watch, serving)
+        keeper = Keeper(KeptScanStore(pool), blobs, settings.kept_scan_days)
+        monitoring = Monitoring(ScanMonitor(counts), shadow, keeper, watch, serving)
         scanning = Scanning(
             models, galleries.search, monitoring.note, Meter(), queue_limits(settings)
         )
@@ -188,7 +191,7 @@ class Scanner(Services):
             placer,
             ModelOperator(versions, bundles, images, counts, watch, preparer),
         )
-        followers = (eraser, placed, rebalancer, serving, models, monitoring, supervisor)
+        followers = (eraser, placed, rebalancer, serving, models, monitoring, keeper, supervisor)
         self._following = [asyncio.create_task(each.follow()) for each in followers]
 
     async def check_health(self) -> None:

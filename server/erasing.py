@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from indexing.blobs import BlobStore, images_prefix
+from indexing.blobs import BlobStore, images_prefix, scans_prefix
 from indexing.errors import DatabaseUnavailable
 from indexing.gallery import GalleryStore
 from indexing.gallery_erasures import Erasure, ErasureStore, Receipt
@@ -35,7 +35,8 @@ class Eraser:
 
     async def delete_publisher(self, publisher: str) -> Erasure:
         """Deletes a publisher, and also files that crashed calls left. Raises PublisherNotFound."""
-        files = await self._blobs.keys(images_prefix(publisher))
+        prefixes = images_prefix(publisher), scans_prefix(publisher)
+        files = [key for prefix in prefixes for key in await self._blobs.keys(prefix)]
         erasure = await self._store.delete_publisher(publisher, files)
         await self._try(lambda: self._delete_blobs(erasure.id))
         return erasure

@@ -13,6 +13,7 @@ from indexing.errors import DatabaseUnavailable, ImageLinkError
 from indexing.gallery_models import ModelStore
 from indexing.gallery_watch import ScanCountStore
 from indexing.recognition import Photo, Recognition
+from indexing.reference import Publisher
 from indexing.rollout import (
     SWITCHABLE,
     SWITCHED,
@@ -23,8 +24,9 @@ from indexing.rollout import (
     ShadowAgreement,
     decline,
 )
+from server.keeping import Keeper
 from server.models import Models, ServingFollower
-from server.scanning import Asked, ShardSearch, recognise_together
+from server.scanning import Asked, Scan, ShardSearch, recognise_together
 
 FLUSH_SECONDS = 5.0
 BASE = timedelta(hours=1)
@@ -141,17 +143,24 @@ class Monitoring:
     """What is told of each scan, and what follows from it every few seconds."""
 
     def __init__(
-        self, monitor: ScanMonitor, shadow: Shadow, watch: Watch, follower: ServingFollower
+        self,
+        monitor: ScanMonitor,
+        shadow: Shadow,
+        keeper: Keeper,
+        watch: Watch,
+        follower: ServingFollower,
     ) -> None:
         self._monitor = monitor
         self._shadow = shadow
+        self._keeper = keeper
         self._watch = watch
         self._follower = follower
 
-    def note(self, photo: Photo, found: Recognition, seconds: float) -> None:
+    def note(self, publisher: Publisher, scan: Scan, seconds: float) -> None:
         """Takes note of a scan that was answered."""
-        self._monitor.note(photo, found, seconds)
-        self._shadow.note(photo, found)
+        self._monitor.note(scan.photo, scan.recognition, seconds)
+        self._shadow.note(scan.photo, scan.recognition)
+        self._keeper.note(publisher, scan)
 
     async def follow(self) -> None:
         """Keeps the counts and the watch, without end."""

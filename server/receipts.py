@@ -25,6 +25,7 @@ def receipt_message(receipt: Receipt) -> publisher_pb2.ErasureReceipt:
         image_count=erasure.images,
         feature_count=erasure.features,
         blob_count=erasure.blobs,
+        scan_count=erasure.scans,
         request_time=timestamp(erasure.request_time),
         blob_delete_time=_timestamp(erasure.blob_delete_time),
         complete_time=_timestamp(erasure.complete_time),

@@ -84,14 +84,15 @@ class ScanMeter(Protocol):
 class Scanning:
     """Scans photos, in batches in which publishers take turns.
 
-    ``search`` asks the galleries; ``note`` is told of every scan that was answered.
+    ``search`` asks the galleries; ``note`` is told of every scan that was answered, after
+    so many seconds.
     """
 
     def __init__(
         self,
         models: Models,
         search: ShardSearch,
-        note: Callable[[Photo, Recognition, float], None],
+        note: Callable[[Publisher, Scan, float], None],
         meter: ScanMeter,
         limits: QueueLimits,
     ) -> None:
@@ -122,7 +123,7 @@ class Scanning:
                 raise fault from error
         seconds = time.perf_counter() - begun
         self._meter.answered(scan.recognition, seconds)
-        self._note(scan.photo, scan.recognition, seconds)
+        self._note(publisher, scan, seconds)
         return scan
 
     async def _answer(self, request: _Request) -> Scan:

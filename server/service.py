@@ -41,6 +41,7 @@ PUBLISHER_FIELDS: Mapping[str, Callable[[str, Any], Any]] = {
     "scan_weight": convert.checked_scan_weight,
     "max_scans_per_second": convert.checked_scan_quota,
     "max_references": convert.checked_reference_quota,
+    "max_kept_scans": convert.checked_kept_scans,
 }
 
 log = structlog.get_logger()
@@ -132,6 +133,7 @@ class Services(
                 "publisher.max_scans_per_second", given.max_scans_per_second
             ),
             convert.checked_reference_quota("publisher.max_references", given.max_references),
+            convert.checked_kept_scans("publisher.max_kept_scans", given.max_kept_scans),
         )
         return convert.publisher_message(created)
 

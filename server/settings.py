@@ -102,6 +102,10 @@ class Settings(StorageSettings):
         None, description="Where processes keep model bundles; DATA_DIR/bundles by default."
     )
     database_connections: int = Field(8, ge=4, description="Database connections per replica.")
+    kept_scan_days: PositiveInt = Field(
+        30,
+        description="Longest time that photos of scans are kept, of publishers that agreed to it.",
+    )
     otlp_endpoint: str | None = Field(
         None,
         pattern="^https?://[^/]+:[0-9]+$",

@@ -6,11 +6,11 @@
 -- has that one's gallery is behind every version of this one.
 insert into publisher (
     id, display_name, false_accept_budget, scan_weight, max_scans_per_second, max_references,
-    gallery_version
+    max_kept_scans, gallery_version
 )
 values (
     %(id)s, %(display_name)s, %(false_accept_budget)s, %(scan_weight)s,
-    %(max_scans_per_second)s, %(max_references)s,
+    %(max_scans_per_second)s, %(max_references)s, %(max_kept_scans)s,
     coalesce(
         (
             select max(gallery_version)
@@ -22,19 +22,19 @@ values (
 )
 returning
     id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight,
-    max_scans_per_second, max_references
+    max_scans_per_second, max_references, max_kept_scans
 
 -- name: get_publisher
 select
     id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight,
-    max_scans_per_second, max_references
+    max_scans_per_second, max_references, max_kept_scans
 from publisher
 where id = %(id)s
 
 -- name: list_publishers
 select
     id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight,
-    max_scans_per_second, max_references
+    max_scans_per_second, max_references, max_kept_scans
 from publisher
 where id > %(after_id)s
 order by id
@@ -48,11 +48,12 @@ set display_name = coalesce(%(display_name)s, display_name),
     false_accept_budget = coalesce(%(false_accept_budget)s, false_accept_budget),
     scan_weight = coalesce(%(scan_weight)s, scan_weight),
     max_scans_per_second = coalesce(%(max_scans_per_second)s, max_scans_per_second),
-    max_references = coalesce(%(max_references)s, max_references)
+    max_references = coalesce(%(max_references)s, max_references),
+    max_kept_scans = coalesce(%(max_kept_scans)s, max_kept_scans)
 where id = %(id)s
 returning
     id, display_name, suspended, false_accept_budget, gallery_version, create_time, scan_weight,
-    max_scans_per_second, max_references
+    max_scans_per_second, max_references, max_kept_scans
 
 -- name: lock_publisher
 -- Puts the gallery's writers in a queue. "No key", so that the foreign keys of the rows
@@ -102,7 +103,7 @@ select
     k.id, k.publisher_id, k.role, k.display_name, k.create_time, k.revoke_time, k.expire_time,
     k.secret_sha256,
     p.id, p.display_name, p.suspended, p.false_accept_budget, p.gallery_version, p.create_time,
-    p.scan_weight, p.max_scans_per_second, p.max_references
+    p.scan_weight, p.max_scans_per_second, p.max_references, p.max_kept_scans
 from api_key k
 left join publisher p on p.id = k.publisher_id
 where k.id = %(id)s
@@ -258,7 +259,11 @@ where publisher_id = %(publisher)s and id = %(reference)s
 returning id
 
 -- name: delete_reference
--- Its images and their features go by cascade.
+-- Its images and their features go by cascade, and the kept scans that show it go too.
+with kept as (
+    delete from kept_scan
+    where publisher_id = %(publisher)s and %(reference)s = any(answered)
+)
 delete from reference where publisher_id = %(publisher)s and id = %(reference)s
 
 -- name: count_images_without_features
@@ -275,10 +280,17 @@ where publisher_id = %(publisher)s
     and (%(reference)s::text is null or reference_id = %(reference)s)
 order by id
 
+-- name: erased_scan_ids
+select id
+from kept_scan
+where publisher_id = %(publisher)s
+    and (%(reference)s::text is null or %(reference)s = any(answered))
+order by id
+
 -- name: insert_erasure
 insert into erasure (
     id, publisher_id, publisher_create_time, reference_id, gallery_version,
-    reference_count, image_count, feature_count, blob_count
+    reference_count, image_count, feature_count, blob_count, scan_count
 )
 select
     %(id)s, p.id, p.create_time, %(reference)s, p.gallery_version + 1,
@@ -289,12 +301,14 @@ select
     ),
     cardinality(%(images)s::uuid[]),
     (select count(*) from image_features f where f.image_id = any(%(images)s::uuid[])),
-    cardinality(%(keys)s::text[])
+    cardinality(%(keys)s::text[]),
+    cardinality(%(scans)s::text[])
 from publisher p
 where p.id = %(publisher)s
 returning
     id, publisher_id, publisher_create_time, reference_id, gallery_version, reference_count,
-    image_count, feature_count, blob_count, request_time, blob_delete_time, complete_time
+    image_count, feature_count, blob_count, request_time, blob_delete_time, complete_time,
+    scan_count
 
 -- name: insert_erasure_blobs
 insert into erasure_blob (erasure_id, key)
@@ -303,14 +317,16 @@ select %(id)s, key from unnest(%(keys)s::text[]) key
 -- name: get_erasure
 select
     id, publisher_id, publisher_create_time, reference_id, gallery_version, reference_count,
-    image_count, feature_count, blob_count, request_time, blob_delete_time, complete_time
+    image_count, feature_count, blob_count, request_time, blob_delete_time, complete_time,
+    coalesce(scan_count, 0)
 from erasure
 where publisher_id = %(publisher)s and id = %(id)s
 
 -- name: list_erasures
 select
     id, publisher_id, publisher_create_time, reference_id, gallery_version, reference_count,
-    image_count, feature_count, blob_count, request_time, blob_delete_time, complete_time
+    image_count, feature_count, blob_count, request_time, blob_delete_time, complete_time,
+    coalesce(scan_count, 0)
 from erasure
 where publisher_id = %(publisher)s and id > %(after_id)s
 order by id
@@ -902,6 +918,68 @@ from (
     from reference_image i
     join reference r on r.publisher_id = i.publisher_id and r.id = i.reference_id
     where r.active
+) ranked
+order by place, publisher_id
+limit %(limit)s
+
+-- name: insert_kept_scan
+-- Nothing where the publisher does not agree (any more), is another one under the same name, or
+-- lacks a reference that was answered.
+insert into kept_scan (publisher_id, id, answered, model_version)
+select p.id, %(id)s, %(answered)s, %(model_version)s
+from publisher p
+where p.id = %(publisher)s
+    and p.create_time = %(create_time)s
+    and p.max_kept_scans > 0
+    and cardinality(%(answered)s::text[]) = (
+        select count(*) from reference where publisher_id = p.id and id = any(%(answered)s)
+    )
+returning id
+
+-- name: set_scan_stored
+-- Whoever is to remove the row waits from here to the end of the transaction.
+update kept_scan set stored = true where publisher_id = %(publisher)s and id = %(id)s
+returning id
+
+-- name: lock_surplus_scans
+-- Those that are too old, that a crash left without a photo, or that are more than their
+-- publishers agreed to. What another process works on is left to it.
+select publisher_id, id
+from kept_scan
+where scan_time < now() - make_interval(days => %(days)s)
+    or (not stored and scan_time < now() - interval '1 minute')
+    or (publisher_id, id) in (
+        select publisher_id, id
+        from (
+            select
+                k.publisher_id, k.id, p.max_kept_scans,
+                row_number() over (
+                    partition by k.publisher_id order by k.scan_time desc, k.id
+                ) as place
+            from kept_scan k
+            join publisher p on p.id = k.publisher_id
+            where k.stored
+        ) ranked
+        where place > max_kept_scans
+    )
+limit %(limit)s
+for update skip locked
+
+-- name: delete_kept_scans
+delete from kept_scan k
+using unnest(%(publishers)s::text[], %(ids)s::text[]) gone (publisher_id, id)
+where k.publisher_id = gone.publisher_id and k.id = gone.id
+
+-- name: sampled_scans
+-- Some of each publisher that still agrees: their ids are random.
+select publisher_id, id
+from (
+    select
+        k.publisher_id, k.id,
+        row_number() over (partition by k.publisher_id order by k.id) as place
+    from kept_scan k
+    join publisher p on p.id = k.publisher_id
+    where k.stored and p.max_kept_scans > 0
 ) ranked
 order by place, publisher_id
 limit %(limit)s

@@ -494,6 +494,11 @@ def test_malformed_publisher(server: RunningServer, tenant: Tenant) -> None:
     for references in (-1, 1_000_000_001):
         with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.max_references"):
             operator.update_publisher(tenant.id, max_references=references)
+    for scans in (-1, 1001):
+        with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.max_kept_scans"):
+            operator.update_publisher(tenant.id, max_kept_scans=scans)
+        with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.max_kept_scans"):
+            operator.create_publisher("never-made", max_kept_scans=scans)
     for name in ("n" * 257, "n\0"):
         with refused(Code.INVALID_ARGUMENT, "FIELD_INVALID", "publisher.display_name"):
             operator.update_publisher(tenant.id, display_name=name)

@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from indexing.blobs import BlobStore, image_key
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_erasures import ErasureStore
+from indexing.gallery_scans import KeptScanStore
 from indexing.gallery_statements import transaction
 from indexing.migrations import migrate
 from indexing.reference import Reference, ReferenceImage, Role
@@ -81,6 +82,20 @@ class Installation:
             return (await eraser.delete_reference(publisher, reference)).id
 
         return str(self.do(erased))
+
+    def keep_scan(self, publisher: str, answered: str) -> None:
+        """Keeps a scan of a publisher that agrees to it, named by its answer."""
+
+        async def kept(pool: AsyncConnectionPool) -> None:
+            agreed = await GalleryStore(pool).update_publisher(publisher, max_kept_scans=9)
+            assert await KeptScanStore(pool).keep(
+                agreed, answered, [answered], MODEL, lambda key: self.blobs.put(key, b"photo")
+            )
+
+        self.do(kept)
+
+    def kept_scans(self) -> list[str]:
+        return [scan.key for scan in self.do(lambda pool: KeptScanStore(pool).sample(9))]
 
     def references(self, publisher: str = "acme") -> list[Reference]:
         return list(self.do(lambda pool: GalleryStore(pool).list_references(publisher, None, 10)))
@@ -170,6 +185,20 @@ def test_a_restored_installation_is_the_same(
     assert [key.id for key in keys] == ["key-acme"]
     delta = empty.do(lambda pool: GalleryStore(pool).changes_since("acme", MODEL, 0))
     assert len(delta.changed) == 3
+
+
+def test_kept_scans_are_in_no_backup(
+    command: Command, installation: Installation, empty: Installation, target: Path
+) -> None:
+    installation.keep_scan("acme", "one")
+    assert installation.kept_scans() == ["scans/acme/one"]
+    backup = backed_up(command, installation, target)
+    assert not (backup / "scans").exists()
+    assert command(empty, "restore", backup)[0] == 0
+    assert empty.kept_scans() == []
+    assert not any("scans" in file for file in empty.files())
+    agreed = empty.do(lambda pool: GalleryStore(pool).get_publisher("acme"))
+    assert agreed.max_kept_scans == 9, "the consent is"
 
 
 def test_indexes_of_before_take_nothing_for_theirs(
@@ -265,6 +294,8 @@ def test_receipts_are_applied_to_a_database_that_came_back_otherwise(
     backup = backed_up(command, installation, target)
     command(empty, "restore", backup)
     files = {file for file in empty.files() if "images" in file}
+    for publisher, answered in (("acme", "one"), ("acme", "two"), ("other", "one")):
+        empty.keep_scan(publisher, answered)
     erased = [installation.erase("acme", "two"), installation.erase("other")]
     command(installation, "erasures", target)
     assert command(empty, "erasures", target, "--apply") == (0, "Erased again: 2 receipts.\n")
@@ -274,7 +305,9 @@ def test_receipts_are_applied_to_a_database_that_came_back_otherwise(
     async def files_deleted(pool: AsyncConnectionPool) -> int:
         return await ErasureStore(pool).delete_blobs(empty.blobs.delete)
 
-    assert empty.do(files_deleted) == 4
+    assert empty.kept_scans() == ["scans/acme/one"]
+    assert empty.do(files_deleted) == 6
+    assert [file for file in empty.files() if "scans" in file] == ["scans/acme/one"]
     left = {file for file in empty.files() if "images" in file}
     assert left == {str(empty.file_of(name).relative_to(empty.folder)) for name in ("one", "three")}
     assert left < files
@@ -300,6 +333,21 @@ def test_an_erasure_has_its_confirmations_again(
 
     assert receipt(empty) == receipt(installation)
     assert receipt(empty).erasure.complete_time
+
+
+def test_a_receipt_of_before_scans_were_kept_is_applied_too(
+    command: Command, installation: Installation, empty: Installation, target: Path
+) -> None:
+    backup = backed_up(command, installation, target)
+    erasure = installation.erase("acme", "two")
+    command(installation, "erasures", target)
+    receipts = target / "erasures.jsonl"
+    receipt = json.loads(receipts.read_text())
+    assert receipt.pop("scan_count") == 0
+    receipts.write_text(json.dumps(receipt) + "\n")
+    assert command(empty, "restore", backup)[0] == 0
+    found = empty.do(lambda pool: ErasureStore(pool).receipt("acme", erasure))
+    assert (found.erasure.references, found.erasure.scans) == (1, 0)
 
 
 def test_deletions_while_a_backup_is_made(

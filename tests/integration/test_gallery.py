@@ -28,7 +28,10 @@ class TestPublishers:
         bounded = await store.update_publisher("acme", max_scans_per_second=2.5, max_references=9)
         assert (bounded.max_scans_per_second, bounded.max_references) == (2.5, 9)
         assert await store.update_publisher("acme", suspended=False) == bounded
-        assert await store.list_publishers(None, 9) == [bounded]
+        assert bounded.max_kept_scans == 0
+        consenting = await store.update_publisher("acme", max_kept_scans=7)
+        assert consenting.max_kept_scans == 7
+        assert await store.list_publishers(None, 9) == [consenting]
 
         assert (await store.delete_publisher("acme")).references == 0
         with pytest.raises(errors.PublisherNotFound):
@@ -96,7 +99,9 @@ class TestPublishers:
 class TestApiKeys:
     async def test_finds_a_key_with_its_publisher(self, store: GalleryStore, acme: str) -> None:
         key = await store.create_api_key(acme, "key", Role.PUBLISH, b"s" * 32, "web")
-        await store.update_publisher(acme, scan_weight=3, max_scans_per_second=0.5)
+        await store.update_publisher(
+            acme, scan_weight=3, max_scans_per_second=0.5, max_kept_scans=7
+        )
 
         found = await store.find_api_key("key")
 

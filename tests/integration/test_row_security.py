@@ -9,22 +9,34 @@ from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege
 from psycopg_pool import AsyncConnectionPool
 
+from indexing.blobs import BlobStore
 from indexing.gallery import GalleryStore, open_pool
+from indexing.gallery_scans import KeptScanStore
 from indexing.gallery_statements import EVERY_PUBLISHER, transaction
 from indexing.migrations import migrate
-from tests.integration.references import a_reference
+from tests.integration.references import MODEL, a_reference
 
-TABLES = ("reference", "reference_image", "image_features", "change", "register_request")
+TABLES = (
+    "reference",
+    "reference_image",
+    "image_features",
+    "change",
+    "register_request",
+    "kept_scan",
+)
 
 
 @pytest_asyncio.fixture
 async def pool(postgres_dsn: str) -> AsyncIterator[AsyncConnectionPool]:
     """Connections to a database in which two publishers have a reference each."""
     opened = await open_pool(postgres_dsn, max_size=2)
-    store = GalleryStore(opened)
+    store, blobs = GalleryStore(opened), BlobStore.from_url("memory://")
     for publisher in ("acme", "other"):
-        await store.create_publisher(publisher, publisher, 0.001)
+        created = await store.create_publisher(publisher, publisher, 0.001, max_kept_scans=1)
         await store.register(a_reference("one", publisher=publisher, request_id="first"))
+        await KeptScanStore(opened).keep(
+            created, "scan", ["one"], MODEL, lambda key: blobs.put(key, b"photo")
+        )
     yield opened
     await opened.close()
 

@@ -639,6 +639,15 @@ def test_a_publisher_is_weighed(server: Server) -> None:
     assert list(server.last().update_mask.paths) == ["scan_weight"]
 
 
+def test_a_publisher_agrees_to_have_scans_kept_and_withdraws(server: Server) -> None:
+    run(server, "publisher", "create", "acme", "--max-kept-scans=500")
+    assert server.last().publisher.max_kept_scans == 500
+    for count in (1000, 0):
+        told = run(server, "publisher", "update", "acme", f"--max-kept-scans={count}").stdout
+        assert re.search(rf"max kept scans +{count}\n", told)
+        assert list(server.last().update_mask.paths) == ["max_kept_scans"]
+
+
 def test_a_publisher_gets_quotas_and_loses_them(server: Server) -> None:
     run(server, "publisher", "create", "acme", "--max-scans-per-second=0.5", "--max-references=7")
     created = server.last().publisher

@@ -94,6 +94,7 @@ class Server(gallery_pb2_grpc.GalleryServicer, publisher_pb2_grpc.PublishersServ
             image_count=5,
             feature_count=6,
             blob_count=7,
+            scan_count=2,
             request_time=moment,
             blob_delete_time=moment,
             confirmations=[
@@ -166,7 +167,7 @@ def test_deletions_name_their_receipts(client: Client) -> None:
 def test_a_receipt_has_its_times_and_states(client: Client) -> None:
     receipt = client.get_erasure_receipt(RECEIPT)
     counts = (receipt.reference_count, receipt.image_count, receipt.feature_count)
-    assert (*counts, receipt.blob_count) == (4, 5, 6, 7)
+    assert (*counts, receipt.blob_count, receipt.scan_count) == (4, 5, 6, 7, 2)
     assert (receipt.blob_delete_time, receipt.complete_time) == (NOW, None)
     first, second = receipt.confirmations
     assert (first.state, first.confirm_time) == (ErasureState.CONFIRMED, NOW)

@@ -245,6 +245,7 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
         scan_weight: int | None = None,
         max_scans_per_second: float | None = None,
         max_references: int | None = None,
+        max_kept_scans: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Creates a publisher; needs an operator's key, as all that follow do."""
@@ -255,6 +256,7 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
             scan_weight,
             max_scans_per_second,
             max_references,
+            max_kept_scans,
         )
         return await self._run(call, timeout)
 
@@ -278,6 +280,7 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
         scan_weight: int | None = None,
         max_scans_per_second: float | None = None,
         max_references: int | None = None,
+        max_kept_scans: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Changes what is given of a publisher."""
@@ -289,6 +292,7 @@ class AsyncClient(AsyncErasureClient, AsyncModelClient, AsyncSessionClient, Asyn
             scan_weight,
             max_scans_per_second,
             max_references,
+            max_kept_scans,
         )
         return await self._run(call, timeout)
 

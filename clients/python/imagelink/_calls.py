@@ -289,6 +289,7 @@ def create_publisher(
     scan_weight: int | None,
     max_scans_per_second: float | None,
     max_references: int | None,
+    max_kept_scans: int | None,
 ) -> Call[Publisher]:
     """Creates a publisher."""
     request = publisher_pb2.CreatePublisherRequest(
@@ -300,6 +301,7 @@ def create_publisher(
                 scan_weight=scan_weight,
                 max_scans_per_second=max_scans_per_second,
                 max_references=max_references,
+                max_kept_scans=max_kept_scans,
             ),
         ),
     )
@@ -326,6 +328,7 @@ def update_publisher(
     scan_weight: int | None,
     max_scans_per_second: float | None,
     max_references: int | None,
+    max_kept_scans: int | None,
 ) -> Call[Publisher]:
     """Changes the fields of a publisher that are not None."""
     changes = given(
@@ -335,6 +338,7 @@ def update_publisher(
         scan_weight=scan_weight,
         max_scans_per_second=max_scans_per_second,
         max_references=max_references,
+        max_kept_scans=max_kept_scans,
     )
     request = publisher_pb2.UpdatePublisherRequest(
         publisher=publisher_pb2.Publisher(name=publisher_name(publisher), **changes),

@@ -289,6 +289,7 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
         scan_weight: int | None = None,
         max_scans_per_second: float | None = None,
         max_references: int | None = None,
+        max_kept_scans: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Creates a publisher; needs an operator's key, as all that follow do."""
@@ -299,6 +300,7 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
             scan_weight,
             max_scans_per_second,
             max_references,
+            max_kept_scans,
         )
         return self._run(call, timeout)
 
@@ -322,6 +324,7 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
         scan_weight: int | None = None,
         max_scans_per_second: float | None = None,
         max_references: int | None = None,
+        max_kept_scans: int | None = None,
         timeout: float | None = None,
     ) -> Publisher:
         """Changes what is given of a publisher."""
@@ -333,6 +336,7 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
             scan_weight,
             max_scans_per_second,
             max_references,
+            max_kept_scans,
         )
         return self._run(call, timeout)
 

@@ -236,6 +236,7 @@ def publisher(message: publisher_pb2.Publisher) -> types.Publisher:
         scan_weight=message.scan_weight,
         max_scans_per_second=message.max_scans_per_second,
         max_references=message.max_references,
+        max_kept_scans=message.max_kept_scans,
     )
 
 

@@ -35,6 +35,7 @@ def _receipt(message: publisher_pb2.ErasureReceipt) -> ErasureReceipt:
         blob_delete_time=_time(message, "blob_delete_time"),
         complete_time=_time(message, "complete_time"),
         confirmations=tuple(map(_confirmation, message.confirmations)),
+        scan_count=message.scan_count,
     )
 
 

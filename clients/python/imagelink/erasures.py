@@ -59,10 +59,12 @@ class ErasureReceipt:
     feature_count: int
     """Rows of features: embedding and keypoints of an image under one model version."""
     blob_count: int
-    """Files of images."""
+    """Files of images and of kept scans."""
     request_time: datetime
     blob_delete_time: datetime | None
     """When the last file was removed; None while some are left."""
     complete_time: datetime | None
     """When nothing was left, also in every index; None until then."""
     confirmations: tuple[ErasureConfirmation, ...]
+    scan_count: int = 0
+    """Kept scans: of a reference, those that it was an answer to."""

@@ -361,6 +361,8 @@ class Publisher:
     """Its quota of scans at each scanner; 0 is no limit."""
     max_references: int = 0
     """Its quota of references; 0 is no limit."""
+    max_kept_scans: int = 0
+    """How many photos of its scans it agreed to have kept; 0 is no consent."""
 
     @property
     def id(self) -> str:

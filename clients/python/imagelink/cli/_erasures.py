@@ -54,6 +54,7 @@ def _print(receipt: ErasureReceipt) -> None:
         references=receipt.reference_count,
         images=receipt.image_count,
         features=receipt.feature_count,
+        kept_scans=receipt.scan_count,
         files=receipt.blob_count,
         asked=moment(receipt.request_time),
         files_removed=moment(receipt.blob_delete_time) or "not yet",

@@ -19,6 +19,10 @@ ScanQuota = Annotated[
     float | None, typer.Option(help="Scans a second at each scanner; 0 for no limit.")
 ]
 ReferenceQuota = Annotated[int | None, typer.Option(help="References; 0 for no limit.")]
+KeptScans = Annotated[
+    int | None,
+    typer.Option(help="Photos of scans that it agrees to have kept, at most 1000; 0 for none."),
+]
 
 
 @app.command()
@@ -30,6 +34,7 @@ def create(
     scan_weight: Weight = None,
     max_scans_per_second: ScanQuota = None,
     max_references: ReferenceQuota = None,
+    max_kept_scans: KeptScans = None,
     json: Json = False,
 ) -> None:
     """Create a publisher."""
@@ -41,6 +46,7 @@ def create(
             scan_weight=scan_weight,
             max_scans_per_second=max_scans_per_second,
             max_references=max_references,
+            max_kept_scans=max_kept_scans,
         )
     _print(created, json)
 
@@ -54,6 +60,7 @@ def update(
     scan_weight: Weight = None,
     max_scans_per_second: ScanQuota = None,
     max_references: ReferenceQuota = None,
+    max_kept_scans: KeptScans = None,
     json: Json = False,
 ) -> None:
     """Change what is given of a publisher."""
@@ -66,6 +73,7 @@ def update(
         scan_weight=scan_weight,
         max_scans_per_second=max_scans_per_second,
         max_references=max_references,
+        max_kept_scans=max_kept_scans,
     )
 
 
@@ -165,6 +173,7 @@ def _print(publisher: Publisher, json: bool) -> None:
         scan_weight=publisher.scan_weight,
         max_scans_per_second=_quota(publisher.max_scans_per_second),
         max_references=_quota(publisher.max_references),
+        max_kept_scans=publisher.max_kept_scans,
         gallery_version=publisher.gallery_version,
         created=moment(publisher.create_time),
     )

@@ -97,6 +97,7 @@ class Publisher(_message.Message):
     SCAN_WEIGHT_FIELD_NUMBER: _builtins.int
     MAX_SCANS_PER_SECOND_FIELD_NUMBER: _builtins.int
     MAX_REFERENCES_FIELD_NUMBER: _builtins.int
+    MAX_KEPT_SCANS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `publishers/{publisher}`. Output only."""
     display_name: _builtins.str
@@ -124,6 +125,12 @@ class Publisher(_message.Message):
     are refused, and those that are there stay as they are and may be changed. From
     1 to 1000000000; 0, the default, is no limit.
     """
+    max_kept_scans: _builtins.int
+    """Its consent to keep photos of its scans, on which model versions are compared
+    before one takes the place of another: at most so many, the newest, each for
+    as long as the server's settings say. At most 1000; with 0, the default, none
+    is kept, and those that were are removed within two minutes.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Output only."""
@@ -140,10 +147,11 @@ class Publisher(_message.Message):
         scan_weight: _builtins.int = ...,
         max_scans_per_second: _builtins.float = ...,
         max_references: _builtins.int = ...,
+        max_kept_scans: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "false_accept_budget", b"false_accept_budget", "gallery_version", b"gallery_version", "max_references", b"max_references", "max_scans_per_second", b"max_scans_per_second", "name", b"name", "scan_weight", b"scan_weight", "suspended", b"suspended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "false_accept_budget", b"false_accept_budget", "gallery_version", b"gallery_version", "max_kept_scans", b"max_kept_scans", "max_references", b"max_references", "max_scans_per_second", b"max_scans_per_second", "name", b"name", "scan_weight", b"scan_weight", "suspended", b"suspended"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,6 +223,7 @@ class ErasureReceipt(_message.Message):
     BLOB_DELETE_TIME_FIELD_NUMBER: _builtins.int
     COMPLETE_TIME_FIELD_NUMBER: _builtins.int
     CONFIRMATIONS_FIELD_NUMBER: _builtins.int
+    SCAN_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name: `publishers/{publisher}/erasureReceipts/{erasure_receipt}`."""
     subject: _builtins.str
@@ -230,7 +239,9 @@ class ErasureReceipt(_message.Message):
     model version.
     """
     blob_count: _builtins.int
-    """How many files of images."""
+    """How many files, of images and of kept scans."""
+    scan_count: _builtins.int
+    """How many kept scans: of a reference, those that it was an answer to."""
     @_builtins.property
     def request_time(self) -> _timestamp_pb2.Timestamp:
         """When the deletion was asked for. Its rows were removed by one transaction."""
@@ -262,10 +273,11 @@ class ErasureReceipt(_message.Message):
         blob_delete_time: _timestamp_pb2.Timestamp | None = ...,
         complete_time: _timestamp_pb2.Timestamp | None = ...,
         confirmations: _abc.Iterable[Global___ErasureConfirmation] | None = ...,
+        scan_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob_delete_time", b"blob_delete_time", "complete_time", b"complete_time", "request_time", b"request_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_count", b"blob_count", "blob_delete_time", b"blob_delete_time", "complete_time", b"complete_time", "confirmations", b"confirmations", "feature_count", b"feature_count", "image_count", b"image_count", "name", b"name", "reference_count", b"reference_count", "request_time", b"request_time", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob_count", b"blob_count", "blob_delete_time", b"blob_delete_time", "complete_time", b"complete_time", "confirmations", b"confirmations", "feature_count", b"feature_count", "image_count", b"image_count", "name", b"name", "reference_count", b"reference_count", "request_time", b"request_time", "scan_count", b"scan_count", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,7 +330,8 @@ class CreatePublisherRequest(_message.Message):
     @_builtins.property
     def publisher(self) -> Global___Publisher:
         """Optional. `display_name`, `false_accept_budget`, `scan_weight`,
-        `max_scans_per_second` and `max_references` are taken from it.
+        `max_scans_per_second`, `max_references` and `max_kept_scans` are taken from
+        it.
         """
 
     def __init__(
@@ -427,7 +440,7 @@ class UpdatePublisherRequest(_message.Message):
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Required. One or more of `display_name`, `suspended`,
         `false_accept_budget`, `scan_weight`, `max_scans_per_second`,
-        `max_references`.
+        `max_references`, `max_kept_scans`.
         """
 
     def __init__(

@@ -137,8 +137,8 @@ class PublishersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePublisher(self, request, context):
-        """Changes a publisher's display name, decision policy, weight, quotas or
-        suspension.
+        """Changes a publisher's display name, decision policy, weight, quotas,
+        suspension, or consent to keep scans.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
         """
@@ -184,7 +184,7 @@ class PublishersServicer:
     def ExportGallery(self, request, context):
         """Exports a publisher's gallery as an archive, a tar file: images, links,
         metadata, active state, ids, and the features of the model in use. API keys
-        are not in it.
+        and kept scans are not in it.
 
         The archive's bytes come in chunks, as fast as they are taken. References
         that are written meanwhile may be in it or not, each as it was at one moment.

@@ -54,8 +54,8 @@ class PublishersStub:
     Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
     """
     UpdatePublisher: _grpc.UnaryUnaryMultiCallable[_publisher_pb2.UpdatePublisherRequest, _publisher_pb2.Publisher]
-    """Changes a publisher's display name, decision policy, weight, quotas or
-    suspension.
+    """Changes a publisher's display name, decision policy, weight, quotas,
+    suspension, or consent to keep scans.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
@@ -85,7 +85,7 @@ class PublishersStub:
     ExportGallery: _grpc.UnaryStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]
     """Exports a publisher's gallery as an archive, a tar file: images, links,
     metadata, active state, ids, and the features of the model in use. API keys
-    are not in it.
+    and kept scans are not in it.
 
     The archive's bytes come in chunks, as fast as they are taken. References
     that are written meanwhile may be in it or not, each as it was at one moment.
@@ -154,8 +154,8 @@ class PublishersAsyncStub(PublishersStub):
     Statuses: INVALID_ARGUMENT (also for a page token that is not ours).
     """
     UpdatePublisher: _aio.UnaryUnaryMultiCallable[_publisher_pb2.UpdatePublisherRequest, _publisher_pb2.Publisher]  # type: ignore[assignment]
-    """Changes a publisher's display name, decision policy, weight, quotas or
-    suspension.
+    """Changes a publisher's display name, decision policy, weight, quotas,
+    suspension, or consent to keep scans.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND.
     """
@@ -185,7 +185,7 @@ class PublishersAsyncStub(PublishersStub):
     ExportGallery: _aio.UnaryStreamMultiCallable[_publisher_pb2.ExportGalleryRequest, _publisher_pb2.ExportGalleryResponse]  # type: ignore[assignment]
     """Exports a publisher's gallery as an archive, a tar file: images, links,
     metadata, active state, ids, and the features of the model in use. API keys
-    are not in it.
+    and kept scans are not in it.
 
     The archive's bytes come in chunks, as fast as they are taken. References
     that are written meanwhile may be in it or not, each as it was at one moment.
@@ -275,8 +275,8 @@ class PublishersServicer(metaclass=_abc_1.ABCMeta):
         request: _publisher_pb2.UpdatePublisherRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_publisher_pb2.Publisher, _abc.Awaitable[_publisher_pb2.Publisher]]:
-        """Changes a publisher's display name, decision policy, weight, quotas or
-        suspension.
+        """Changes a publisher's display name, decision policy, weight, quotas,
+        suspension, or consent to keep scans.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND.
         """
@@ -330,7 +330,7 @@ class PublishersServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_publisher_pb2.ExportGalleryResponse], _abc.AsyncIterator[_publisher_pb2.ExportGalleryResponse]]:
         """Exports a publisher's gallery as an archive, a tar file: images, links,
         metadata, active state, ids, and the features of the model in use. API keys
-        are not in it.
+        and kept scans are not in it.
 
         The archive's bytes come in chunks, as fast as they are taken. References
         that are written meanwhile may be in it or not, each as it was at one moment.
