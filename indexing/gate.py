@@ -1,12 +1,13 @@
 """Whether a new model version is good enough to take the place of the one in service.
 
-Both answer the same photos: views of registered references, and views of things that are not to be
-found. What the new one loses by more than chance explains, it fails in.
+Both answer the same photos: views of registered references, views of things that are not to be
+found, and scans that were kept. What the new one loses by more than chance explains, it fails in.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -17,6 +18,7 @@ TOLERATED_CALIBRATION_ERROR = 0.05
 TOLERATED_SLOWDOWN = 1.5
 CALIBRATION_BINS = 10
 NAMED_FLIPS = 1000
+KEPT_SCAN = "kept scan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,33 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescan:
+    """A kept scan that both versions answered, each with these references.
+
+    Nobody knows what it shows: what the former version finds is what is not to be lost.
+    """
+
+    publisher: str
+    former: frozenset[str]
+    new: frozenset[str]
+
+    @property
+    def lost(self) -> bool:
+        """Whether the new version finds less."""
+        return self.new < self.former
+
+    @property
+    def gained(self) -> bool:
+        """Whether the new version finds more."""
+        return self.new > self.former
+
+    @property
+    def changed(self) -> bool:
+        """Whether each version finds something that the other does not."""
+        return not (self.new <= self.former or self.new >= self.former)
+
+
+@dataclass(frozen=True, slots=True)
 class VersionQuality:
     """How a version did: over ``views`` of registered references, and over views of strangers.
 
@@ -59,7 +88,7 @@ class VersionQuality:
 
 @dataclass(frozen=True, slots=True)
 class NegativeFlip:
-    """A view of a reference that the former version recognises and the new one does not."""
+    """A view, or kept scan, that the former version finds a reference in and the new one does not."""
 
     publisher: str
     reference: str
@@ -68,13 +97,28 @@ class NegativeFlip:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptScanAgreement:
+    """How many kept scans there were, and how the answers of both versions to them compare."""
+
+    scans: int = 0
+    agreed: int = 0
+    lost: int = 0
+    changed: int = 0
+    gained: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class GateReport:
-    """The comparison of two versions; without ``problems`` the new one is good enough."""
+    """The comparison of two versions; without ``problems`` the new one is good enough.
+
+    Reports of before there were kept scans have none.
+    """
 
     former: VersionQuality
     new: VersionQuality
     problems: tuple[str, ...]
     flips: tuple[NegativeFlip, ...]
+    kept_scans: KeptScanAgreement = KeptScanAgreement()
 
     @property
     def passed(self) -> bool:
@@ -82,7 +126,7 @@ class GateReport:
         return not self.problems
 
 
-def compare(trials: Sequence[Trial], unusable_images: int) -> GateReport:
+def compare(trials: Sequence[Trial], rescans: Sequence[Rescan], unusable_images: int) -> GateReport:
     """Compares two versions; ``unusable_images`` are those the new one can make nothing of.
 
     Without any trial (nothing is registered) there is nothing to lose.
@@ -91,14 +135,19 @@ def compare(trials: Sequence[Trial], unusable_images: int) -> GateReport:
     strangers = [trial for trial in trials if trial.reference is None]
     former = _quality([t.former for t in known], [t.former for t in strangers])
     new = _quality([t.new for t in known], [t.new for t in strangers])
+    agreement = _agreement(rescans)
     problems = [
         _unusable(unusable_images),
         _fewer_recognised(known),
         _more_accepted(strangers),
         _less_calibrated(former, new),
         _slower(former, new),
+        _found_otherwise(agreement),
     ]
-    return GateReport(former, new, tuple(filter(None, problems)), _negative_flips(known))
+    flips = [*_negative_flips(known), *chain.from_iterable(map(_lost_references, rescans))]
+    return GateReport(
+        former, new, tuple(filter(None, problems)), tuple(flips[:NAMED_FLIPS]), agreement
+    )
 
 
 def _quality(known: Sequence[Answer], strangers: Sequence[Answer]) -> VersionQuality:
@@ -166,10 +215,34 @@ def _slower(former: VersionQuality, new: VersionQuality) -> str:
     return ""
 
 
-def _negative_flips(known: Sequence[Trial]) -> tuple[NegativeFlip, ...]:
-    flips = [
+def _agreement(rescans: Sequence[Rescan]) -> KeptScanAgreement:
+    return KeptScanAgreement(
+        len(rescans),
+        sum(scan.former == scan.new for scan in rescans),
+        sum(scan.lost for scan in rescans),
+        sum(scan.changed for scan in rescans),
+        sum(scan.gained for scan in rescans),
+    )
+
+
+def _found_otherwise(kept: KeptScanAgreement) -> str:
+    # What it gains makes up for nothing: nobody knows whether it is there.
+    if _is_excess(kept.lost + kept.changed, 0, kept.scans):
+        return (
+            f"Of {kept.scans} kept scans it loses {kept.lost} and answers {kept.changed} otherwise."
+        )
+    return ""
+
+
+def _negative_flips(known: Sequence[Trial]) -> list[NegativeFlip]:
+    return [
         NegativeFlip(trial.publisher, trial.reference, trial.view, trial.new.reference)
         for trial in known
         if trial.reference is not None and trial.former.right and not trial.new.right
     ]
-    return tuple(flips[:NAMED_FLIPS])
+
+
+def _lost_references(scan: Rescan) -> list[NegativeFlip]:
+    instead = min(scan.new - scan.former, default=None)
+    lost = sorted(scan.former - scan.new)
+    return [NegativeFlip(scan.publisher, reference, KEPT_SCAN, instead) for reference in lost]

@@ -219,7 +219,8 @@ class RolloutWorker:
         models = Models(_bundles(backends).load, serving, versions, name, BATCH)
         shards = ShardApplications(settings, backends, version)
         placed = PlacementFollower(PlacementStore(pool))
-        gate = Gate(store, images, blobs, PlacedGalleries(placed.placement, shards.search).search)
+        search = PlacedGalleries(placed.placement, shards.search).search
+        gate = Gate(store, images, KeptScanStore(pool), blobs, search)
         preparer = Preparer(placed, shards)
         driver = RolloutDriver(versions, images, serving, models, blobs, gate, preparer)
         self._following = [asyncio.create_task(each.follow()) for each in (placed, driver)]

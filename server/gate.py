@@ -1,4 +1,4 @@
-"""Compares two model versions on rendered phone views of what publishers have registered."""
+"""Compares two model versions on views of what publishers have registered, and on kept scans."""
 
 import asyncio
 import time
@@ -10,9 +10,10 @@ from indexing.decision import Match, accepted
 from indexing.errors import ImageLinkError, PublisherNotFound
 from indexing.gallery import GalleryStore
 from indexing.gallery_backfill import BackfillStore, StoredImage
-from indexing.gate import Answer, GateReport, Trial, compare
-from indexing.image import Pixels
-from indexing.recognition import Photo, Recognition
+from indexing.gallery_scans import KeptScan, KeptScanStore
+from indexing.gate import Answer, GateReport, Rescan, Trial, compare
+from indexing.image import Pixels, decode
+from indexing.recognition import WORKING_SIDE, Photo, Recognition
 from indexing.reference import Publisher
 from indexing.viewing import SETTINGS, VIEWS_PER_SETTING, Viewing
 from server.models import Model
@@ -21,29 +22,36 @@ from server.scanning import ShardedRecogniser, ShardSearch
 
 SAMPLED_IMAGES = 60
 VIEWS_PER_IMAGE = 2
+SAMPLED_SCANS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    """A view of an image, as one version recognised it."""
+    """A photo, as one version recognised it."""
 
     recognition: Recognition
     seconds: float
 
 
 class Gate:
-    """Has two versions answer the same views, each in its own generation of the live galleries."""
+    """Has two versions answer the same photos, each in its own generation of the live galleries."""
 
     def __init__(
-        self, store: GalleryStore, images: BackfillStore, blobs: BlobStore, search: ShardSearch
+        self,
+        store: GalleryStore,
+        images: BackfillStore,
+        scans: KeptScanStore,
+        blobs: BlobStore,
+        search: ShardSearch,
     ) -> None:
         self._store = store
         self._images = images
+        self._scans = scans
         self._blobs = blobs
         self._search = search
 
     async def compare(self, former: Model, new: Model, unusable_images: int) -> GateReport:
-        """Compares the versions on a sample of the images.
+        """Compares the versions on a sample of the images, and one of the kept scans.
 
         Raises DatabaseUnavailable and the errors of a search, after which it can be done again.
         """
@@ -53,7 +61,10 @@ class Gate:
             for number, image in enumerate(sample)
             async for trial in self._trials(image, number, former, new)
         ]
-        return compare(trials, unusable_images)
+        rescans = [
+            await self._rescan(s, former, new) for s in await self._scans.sample(SAMPLED_SCANS)
+        ]
+        return compare(trials, list(filter(None, rescans)), unusable_images)
 
     async def _trials(
         self, image: StoredImage, number: int, former: Model, new: Model
@@ -76,6 +87,18 @@ class Gate:
                 ]
                 yield Trial(publisher.id, shown, str(viewing.setting.condition), *answers)
 
+    async def _rescan(self, scan: KeptScan, former: Model, new: Model) -> Rescan | None:
+        try:
+            publisher = await self._store.get_publisher(scan.publisher)
+            photo, _ = await asyncio.to_thread(
+                decode, await self._blobs.get(scan.key), WORKING_SIDE
+            )
+        except (PublisherNotFound, FileNotFoundError):
+            # It was removed since.
+            return None
+        seen = [await self._seen(model, publisher, photo) for model in (former, new)]
+        return Rescan(publisher.id, *(_references(each.recognition) for each in seen))
+
     async def _seen(self, model: Model, publisher: Publisher, pixels: Pixels) -> _Sighting:
         photo = Photo(publisher.id, pixels, publisher.false_accept_budget)
         start = time.perf_counter()
@@ -90,6 +113,10 @@ def _viewing(image: StoredImage, number: int) -> Viewing:
     setting = SETTINGS[number % len(SETTINGS)]
     turn = number // len(SETTINGS) % VIEWS_PER_SETTING
     return Viewing(setting, turn, int.from_bytes(image.sha256[:8], "big"))
+
+
+def _references(recognition: Recognition) -> frozenset[str]:
+    return frozenset(match.candidate.reference for match in recognition.matches)
 
 
 def _answer(

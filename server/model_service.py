@@ -10,7 +10,7 @@ from imagelink.v1 import model_pb2
 from indexing.bundle import MANIFEST, TENSORS
 from indexing.errors import FieldInvalid
 from indexing.gallery_models import StoredModel
-from indexing.gate import GateReport, NegativeFlip, VersionQuality
+from indexing.gate import GateReport, KeptScanAgreement, NegativeFlip, VersionQuality
 from indexing.rollout import BackfillProgress, ScanRates
 from server import conversions as convert
 from server.audit import audited
@@ -242,6 +242,7 @@ def preview_message(report: GateReport, made: datetime) -> model_pb2.PreviewRoll
         new=_quality_message(report.new),
         negative_flips=map(_flip_message, report.flips),
         create_time=convert.timestamp(made),
+        kept_scans=_kept_scans_message(report.kept_scans),
     )
 
 
@@ -271,6 +272,16 @@ def _quality_message(quality: VersionQuality) -> model_pb2.VersionQuality:
         false_accept_rate=quality.false_accepts,
         calibration_error=quality.calibration_error,
         mean_latency=convert.duration(quality.mean_seconds),
+    )
+
+
+def _kept_scans_message(kept: KeptScanAgreement) -> model_pb2.KeptScanAgreement:
+    return model_pb2.KeptScanAgreement(
+        scan_count=kept.scans,
+        agreed_count=kept.agreed,
+        lost_count=kept.lost,
+        changed_count=kept.changed,
+        gained_count=kept.gained,
     )
 
 

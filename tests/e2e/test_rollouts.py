@@ -208,19 +208,26 @@ def test_a_model_goes_live_and_back_without_anybody_noticing(
 
 
 def test_a_worse_model_is_stopped_by_the_gate_and_then_by_the_watch(
-    operator: Operator, tenant: Tenant, tmp_path: Path
+    own_server: RunningServer, operator: Operator, tenant: Tenant, tmp_path: Path
 ) -> None:
+    own_server.operator.update_publisher(tenant.id, max_kept_scans=100)
     worse = write_bundle(tmp_path / "worse", name="worse", decides=False)
     operator.register(tmp_path / "worse")
     photo = encoded(photo_of(artworks()[0]).photo)
     for _ in range(60):
         assert tenant.client.scan(photo)
+    kept = own_server.data / "blobs" / "scans" / tenant.id
+    wait_for(lambda: kept.exists() and bool(list(kept.iterdir())), 10.0)
 
     ready = operator.ready(operator.start(f"models/{worse}"))
     assert (ready.state, ready.gate_passed) == (pb.ROLLOUT_STATE_READY, False)
     preview = operator.preview(ready.name)
     assert not preview.passed
     assert preview.negative_flips[0].reference.startswith(tenant.name)
+    scans = preview.kept_scans
+    assert 1 <= scans.scan_count == scans.lost_count
+    (flip, *_) = [flip for flip in preview.negative_flips if flip.view == "kept scan"]
+    assert (flip.reference, flip.answer) == (f"{tenant.name}/references/poster-0", "")
     with refused(Code.FAILED_PRECONDITION, "GATE_FAILED"):
         operator.activate(ready.name)
 

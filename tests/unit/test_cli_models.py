@@ -257,6 +257,7 @@ def test_a_preview_shows_both_versions_and_what_flips(server: ModelServer) -> No
         "version views recall false accepts calibration error mean time",
         "former 400 95.0% 0.25% 0.125 31.5 ms",
         "new 400 75.0% 0.25% 0.125 31.5 ms",
+        "Of 60 kept scans 50 are answered alike, 5 lost, 2 changed, 3 gained.",
         "The comparison failed.",
         "- It recognises less.",
         "no longer recognised view answered instead",
@@ -265,6 +266,9 @@ def test_a_preview_shows_both_versions_and_what_flips(server: ModelServer) -> No
     ]
     (preview,) = lines(run(server, "model", "preview", "7", "--json").stdout)
     assert preview["negative_flips"][1]["answer"] == "publishers/acme/references/b"
+    assert preview["kept_scans"]["lost_count"] == 5
+    server.kept_scans = pb.KeptScanAgreement()
+    assert "kept scans" not in run(server, "model", "preview").stdout
 
 
 def test_rollouts_are_a_table(server: ModelServer) -> None:

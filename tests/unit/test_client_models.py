@@ -37,6 +37,9 @@ class ModelServer(Server, ModelsServicer):
         self.states = [pb.ROLLOUT_STATE_READY]
         self.gate_passed: bool | None = True
         self.ended = False
+        self.kept_scans = pb.KeptScanAgreement(
+            scan_count=60, agreed_count=50, lost_count=5, changed_count=2, gained_count=3
+        )
         self.files: dict[int, bytes] = {}
         self.chunk_sizes: list[int] = []
 
@@ -97,6 +100,7 @@ class ModelServer(Server, ModelsServicer):
             new=a_quality(0.75),
             negative_flips=[lost, taken],  # type: ignore[list-item]
             create_time=since(),
+            kept_scans=self.kept_scans,
         )
 
     def ActivateRollout(self, request: Any, context: Any) -> Any:
@@ -357,6 +361,7 @@ def test_a_preview_names_what_flips(server: ModelServer, client: Client) -> None
             imagelink.NegativeFlip(a, "a dark view", b),
         ),
         create_time=SINCE,
+        kept_scans=imagelink.KeptScanAgreement(60, 50, 5, 2, 3),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from indexing.errors import RolloutStateInvalid
-from indexing.gate import Answer, Trial, compare
+from indexing.gate import Answer, KeptScanAgreement, NegativeFlip, Rescan, Trial, compare
 from indexing.rollout import (
     SWITCHABLE,
     BackfillProgress,
@@ -82,13 +82,13 @@ def test_how_long_a_backfill_takes_is_told_only_while_it_moves() -> None:
 
 
 def test_the_gate_lets_an_equal_version_pass() -> None:
-    report = compare([a_trial(FOUND, FOUND)] * 50 + [a_stranger(SILENT, SILENT)] * 50, 0)
+    report = compare([a_trial(FOUND, FOUND)] * 50 + [a_stranger(SILENT, SILENT)] * 50, [], 0)
     assert report.passed
     assert (report.new.views, report.new.recall, report.new.false_accepts) == (50, 1.0, 0.0)
 
 
 def test_the_gate_names_the_views_that_are_lost() -> None:
-    report = compare([a_trial(FOUND, FOUND)] * 90 + [a_trial(FOUND, MISSED)] * 10, 0)
+    report = compare([a_trial(FOUND, FOUND)] * 90 + [a_trial(FOUND, MISSED)] * 10, [], 0)
     assert report.problems == ("Of 100 views of registered references it loses 10 and wins 0.",)
     assert len(report.flips) == 10
     assert (report.flips[0].reference, report.flips[0].answer) == ("one", None)
@@ -96,20 +96,61 @@ def test_the_gate_names_the_views_that_are_lost() -> None:
 
 def test_the_gate_tolerates_what_chance_explains() -> None:
     trials = [a_trial(FOUND, FOUND)] * 80 + [a_trial(FOUND, MISSED)] * 4
-    assert compare(trials + [a_trial(MISSED, FOUND)] * 3, 0).passed
+    assert compare(trials + [a_trial(MISSED, FOUND)] * 3, [], 0).passed
 
 
 def test_the_gate_refuses_more_false_accepts_worse_calibration_and_slowness() -> None:
     slow = replace(FOUND, seconds=0.02)
     known, strangers = [a_trial(FOUND, slow)] * 50, [a_stranger(SILENT, WRONG)] * 50
-    problems = " ".join(compare(known + strangers, 0).problems)
+    problems = " ".join(compare(known + strangers, [], 0).problems)
     assert "Of 50 views of strangers it accepts 50, not 0." in problems
     assert "calibration error" in problems
     assert "It takes" in problems
 
 
 def test_the_gate_refuses_a_version_that_cannot_use_some_images() -> None:
-    assert "nothing of 3 registered images" in compare([], 3).problems[0]
+    assert "nothing of 3 registered images" in compare([], [], 3).problems[0]
+
+
+def test_kept_scans_are_counted_by_what_both_versions_find() -> None:
+    report = compare(
+        [],
+        [
+            rescan("one", "one"),
+            rescan("", ""),
+            rescan("one two", "one"),
+            rescan("one", ""),
+            rescan("one", "two"),
+            rescan("", "one"),
+        ],
+        0,
+    )
+    assert report.kept_scans == KeptScanAgreement(6, agreed=2, lost=2, changed=1, gained=1)
+    assert report.flips == (
+        NegativeFlip("acme", "two", "kept scan", None),
+        NegativeFlip("acme", "one", "kept scan", None),
+        NegativeFlip("acme", "one", "kept scan", "two"),
+    )
+    assert report.passed, "three of six may be chance"
+
+
+def test_the_gate_refuses_to_lose_or_change_kept_scans_whatever_it_gains() -> None:
+    rescans = [rescan("one", "one")] * 34 + [rescan("", "one")] * 20
+    rescans += [rescan("one", "")] * 4 + [rescan("one", "two")] * 2
+    report = compare([], rescans, 0)
+    assert report.problems == ("Of 60 kept scans it loses 4 and answers 2 otherwise.",)
+
+
+def test_the_gate_tolerates_a_few_lost_kept_scans_and_any_that_are_gained() -> None:
+    few = [rescan("one", "")] * 3 + [rescan("one", "two")]
+    assert compare([], [rescan("one", "one")] * 56 + few, 0).passed
+    assert compare([], [rescan("", "one")] * 60, 0).passed
+    # A hundredth of many is no loss either.
+    assert compare([], [rescan("one", "one")] * 990 + [rescan("one", "")] * 10, 0).passed
+
+
+def rescan(former: str, new: str) -> Rescan:
+    return Rescan("acme", frozenset(former.split()), frozenset(new.split()))
 
 
 def a_trial(former: Answer, new: Answer) -> Trial:

@@ -28,6 +28,7 @@ from imagelink.errors import (
 )
 from imagelink.models import (
     Backfill,
+    KeptScanAgreement,
     Model,
     ModelState,
     NegativeFlip,
@@ -101,6 +102,7 @@ __all__ = [
     "ImageSource",
     "ImportResult",
     "InvalidArgument",
+    "KeptScanAgreement",
     "Match",
     "Model",
     "ModelState",

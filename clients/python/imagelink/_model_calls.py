@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from imagelink._calls import Call, Method, given, publisher_name
 from imagelink.models import (
     Backfill,
+    KeptScanAgreement,
     Model,
     ModelState,
     NegativeFlip,
@@ -127,6 +128,17 @@ def _preview(message: model_pb2.PreviewRolloutResponse) -> RolloutPreview:
             NegativeFlip(flip.reference, flip.view, flip.answer) for flip in message.negative_flips
         ),
         create_time=message.create_time.ToDatetime(tzinfo=UTC),
+        kept_scans=_kept_scans(message.kept_scans),
+    )
+
+
+def _kept_scans(message: model_pb2.KeptScanAgreement) -> KeptScanAgreement:
+    return KeptScanAgreement(
+        scan_count=message.scan_count,
+        agreed_count=message.agreed_count,
+        lost_count=message.lost_count,
+        changed_count=message.changed_count,
+        gained_count=message.gained_count,
     )
 
 

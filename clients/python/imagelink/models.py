@@ -190,20 +190,35 @@ class VersionQuality:
 
 
 @dataclass(frozen=True)
+class KeptScanAgreement:
+    """Kept scans that both versions answered; nobody knows what these show."""
+
+    scan_count: int
+    agreed_count: int
+    """Those with the same references, or both with none."""
+    lost_count: int
+    """Those that the new version finds less in, or nothing."""
+    changed_count: int
+    """Those that each version finds something in that the other does not."""
+    gained_count: int
+    """Those that the new version finds more in."""
+
+
+@dataclass(frozen=True)
 class NegativeFlip:
-    """A view that the former version recognises and the new one does not."""
+    """A view, or kept scan, that the former version finds a reference in and the new one does not."""
 
     reference: str
     """``publishers/{publisher}/references/{reference}``."""
     view: str
-    """How the view was taken, in words."""
+    """How the view was taken, in words; ``kept scan`` for one."""
     answer: str
     """What the new version answers: another reference's name, or empty for none."""
 
 
 @dataclass(frozen=True)
 class RolloutPreview:
-    """How the two versions of a rollout did on the same views."""
+    """How the two versions of a rollout did on the same photos."""
 
     passed: bool
     """Whether the new version is good enough."""
@@ -214,6 +229,7 @@ class RolloutPreview:
     negative_flips: tuple[NegativeFlip, ...]
     create_time: datetime
     """When they were compared."""
+    kept_scans: KeptScanAgreement
 
 
 def _last_segment(name: str) -> str:

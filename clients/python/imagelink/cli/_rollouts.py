@@ -10,7 +10,13 @@ from imagelink._client import Client
 from imagelink.cli._app import connected, fail
 from imagelink.cli._output import Json, moment, print_json, print_table
 from imagelink.cli._rollout_view import follow, print_rollout
-from imagelink.models import Rollout, RolloutPreview, RolloutState, VersionQuality
+from imagelink.models import (
+    KeptScanAgreement,
+    Rollout,
+    RolloutPreview,
+    RolloutState,
+    VersionQuality,
+)
 
 app = typer.Typer()
 
@@ -206,6 +212,8 @@ def _print_preview(preview: RolloutPreview) -> None:
         ("version", "views", "recall", "false accepts", "calibration error", "mean time"),
         (_quality_row("former", preview.former), _quality_row("new", preview.new)),
     )
+    if preview.kept_scans.scan_count:
+        print(_kept_scans(preview.kept_scans))
     print("The comparison passed." if preview.passed else "The comparison failed.")
     for problem in preview.problems:
         print(f"- {problem}")
@@ -214,6 +222,13 @@ def _print_preview(preview: RolloutPreview) -> None:
             ("no longer recognised", "view", "answered instead"),
             ((each.reference, each.view, each.answer) for each in preview.negative_flips),
         )
+
+
+def _kept_scans(kept: KeptScanAgreement) -> str:
+    return (
+        f"Of {kept.scan_count:,} kept scans {kept.agreed_count:,} are answered alike, "
+        f"{kept.lost_count:,} lost, {kept.changed_count:,} changed, {kept.gained_count:,} gained."
+    )
 
 
 def _quality_row(version: str, quality: VersionQuality) -> tuple[object, ...]:

@@ -711,6 +711,7 @@ class PreviewRolloutResponse(_message.Message):
     NEW_FIELD_NUMBER: _builtins.int
     NEGATIVE_FLIPS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    KEPT_SCANS_FIELD_NUMBER: _builtins.int
     passed: _builtins.bool
     """Whether the new version is good enough."""
     @_builtins.property
@@ -727,11 +728,17 @@ class PreviewRolloutResponse(_message.Message):
 
     @_builtins.property
     def negative_flips(self) -> _containers.RepeatedCompositeFieldContainer[Global___NegativeFlip]:
-        """The views that the former version recognises and the new one does not."""
+        """The views, and kept scans, that the former version finds a reference in and
+        the new one does not.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When they were compared."""
+
+    @_builtins.property
+    def kept_scans(self) -> Global___KeptScanAgreement:
+        """How both answer scans that were kept; nobody knows what these show."""
 
     def __init__(
         self,
@@ -742,14 +749,53 @@ class PreviewRolloutResponse(_message.Message):
         new: Global___VersionQuality | None = ...,
         negative_flips: _abc.Iterable[Global___NegativeFlip] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        kept_scans: Global___KeptScanAgreement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "former", b"former", "new", b"new"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "former", b"former", "kept_scans", b"kept_scans", "new", b"new"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "former", b"former", "negative_flips", b"negative_flips", "new", b"new", "passed", b"passed", "problems", b"problems"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "former", b"former", "kept_scans", b"kept_scans", "negative_flips", b"negative_flips", "new", b"new", "passed", b"passed", "problems", b"problems"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewRolloutResponse: _TypeAlias = PreviewRolloutResponse  # noqa: Y015
+
+@_typing.final
+class KeptScanAgreement(_message.Message):
+    """Kept scans that both versions answered, each of them in one of four ways."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCAN_COUNT_FIELD_NUMBER: _builtins.int
+    AGREED_COUNT_FIELD_NUMBER: _builtins.int
+    LOST_COUNT_FIELD_NUMBER: _builtins.int
+    CHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    GAINED_COUNT_FIELD_NUMBER: _builtins.int
+    scan_count: _builtins.int
+    """All of them."""
+    agreed_count: _builtins.int
+    """Those with the same references, or both with none."""
+    lost_count: _builtins.int
+    """Those that the new version finds less in, or nothing."""
+    changed_count: _builtins.int
+    """Those that each version finds something in that the other does not."""
+    gained_count: _builtins.int
+    """Those that the new version finds more in."""
+    def __init__(
+        self,
+        *,
+        scan_count: _builtins.int = ...,
+        agreed_count: _builtins.int = ...,
+        lost_count: _builtins.int = ...,
+        changed_count: _builtins.int = ...,
+        gained_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed_count", b"agreed_count", "changed_count", b"changed_count", "gained_count", b"gained_count", "lost_count", b"lost_count", "scan_count", b"scan_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptScanAgreement: _TypeAlias = KeptScanAgreement  # noqa: Y015
 
 @_typing.final
 class VersionQuality(_message.Message):
@@ -793,7 +839,7 @@ Global___VersionQuality: _TypeAlias = VersionQuality  # noqa: Y015
 
 @_typing.final
 class NegativeFlip(_message.Message):
-    """A view that would not be recognised any more."""
+    """A view, or kept scan, in which a reference would not be recognised any more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -803,7 +849,7 @@ class NegativeFlip(_message.Message):
     reference: _builtins.str
     """`publishers/{publisher}/references/{reference}`."""
     view: _builtins.str
-    """How the view was taken, in words."""
+    """How the view was taken, in words; `kept scan` for one."""
     answer: _builtins.str
     """What the new version answers: another reference's name, or empty for none."""
     def __init__(

@@ -206,7 +206,8 @@ class ModelsServicer:
 
     def PreviewRollout(self, request, context):
         """Answers how the new version compares with the one in service, on rendered
-        phone views of the publishers' own references: which scans would change.
+        phone views of the publishers' own references, and on scans that were kept
+        with their publishers' consent: which scans would change.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (not compared yet).
         """

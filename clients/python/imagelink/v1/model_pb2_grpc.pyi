@@ -96,7 +96,8 @@ class ModelsStub:
     """
     PreviewRollout: _grpc.UnaryUnaryMultiCallable[_model_pb2.PreviewRolloutRequest, _model_pb2.PreviewRolloutResponse]
     """Answers how the new version compares with the one in service, on rendered
-    phone views of the publishers' own references: which scans would change.
+    phone views of the publishers' own references, and on scans that were kept
+    with their publishers' consent: which scans would change.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (not compared yet).
     """
@@ -191,7 +192,8 @@ class ModelsAsyncStub(ModelsStub):
     """
     PreviewRollout: _aio.UnaryUnaryMultiCallable[_model_pb2.PreviewRolloutRequest, _model_pb2.PreviewRolloutResponse]  # type: ignore[assignment]
     """Answers how the new version compares with the one in service, on rendered
-    phone views of the publishers' own references: which scans would change.
+    phone views of the publishers' own references, and on scans that were kept
+    with their publishers' consent: which scans would change.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (not compared yet).
     """
@@ -337,7 +339,8 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.PreviewRolloutResponse, _abc.Awaitable[_model_pb2.PreviewRolloutResponse]]:
         """Answers how the new version compares with the one in service, on rendered
-        phone views of the publishers' own references: which scans would change.
+        phone views of the publishers' own references, and on scans that were kept
+        with their publishers' consent: which scans would change.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (not compared yet).
         """
