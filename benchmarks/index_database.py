@@ -57,7 +57,7 @@ def fill(dsn: str, sizes: Mapping[str, int], bundle: Bundle) -> None:
                 "link": LINK,
                 "model": bundle.version,
                 "embedding": embedding_bytes(features.embedding),
-                "local": geometry_bytes(features),
+                "local": geometry_bytes(features.local, features.thumbnail),
             },
         )
         connection.commit()

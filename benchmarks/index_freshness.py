@@ -141,7 +141,11 @@ def _registrations(bundle: Bundle, publisher: str, number: int) -> Iterator[NewR
     """New references of full size without end; 400 features serve all, made beforehand."""
     drawn = [each.images[0] for each in Pictures(bundle, number).draw(DRAWN)]
     features = [
-        ImageFeatures(bundle.version, embedding_bytes(each.embedding), geometry_bytes(each))
+        ImageFeatures(
+            bundle.version,
+            embedding_bytes(each.embedding),
+            geometry_bytes(each.local, each.thumbnail),
+        )
         for each in drawn
     ]
     for each in cycle(features):

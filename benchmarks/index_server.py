@@ -68,7 +68,9 @@ async def add_known(dsn: str, snapshots: Path, bundle: Bundle, publisher: str, s
     (art,) = draw_collection("poster", 1, seed=1)
     features = FeatureExtractor(bundle).reference(art.picture)
     packed = ImageFeatures(
-        bundle.version, embedding_bytes(features.embedding), geometry_bytes(features)
+        bundle.version,
+        embedding_bytes(features.embedding),
+        geometry_bytes(features.local, features.thumbnail),
     )
     image = ReferenceImage("00000000-0000-4000-8000-000000000000", 640, 480, bytes(32))
     key = new_key()

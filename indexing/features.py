@@ -1,7 +1,7 @@
 """All features of a picture under one model version, and their form in storage."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,7 @@ class FeatureExtractor:
     def __init__(self, bundle: Bundle) -> None:
         self.version = bundle.version
         self._embedder = bundle.embedder
+        self._projection = bundle.projection
         self._local: dict[Channel, Extractor] = {
             Channel.ORB: OrbExtractor(),
             Channel.SIFT: SiftExtractor(bundle.projection),
@@ -90,6 +91,13 @@ class FeatureExtractor:
             raise ImageTooPlain
         return local
 
+    def same_local_features(self, other: "FeatureExtractor") -> bool:
+        """Whether it finds in every picture the local features that the other finds.
+
+        They depend on the projection alone: codebooks only group them, in an index.
+        """
+        return self._projection.equals(other._projection)
+
     def reference_keypoints(self, picture: Pixels, channel: Channel) -> LocalFeatures:
         """The local features of a reference image, of several sizes."""
         extract = self._local[channel].extract
@@ -108,15 +116,12 @@ def embeddings_from(version: str, stored: Sequence[bytes]) -> Embeddings:
     return Embeddings(version, vectors)
 
 
-def geometry_bytes(features: ReferenceFeatures) -> bytes:
+def geometry_bytes(local: Mapping[Channel, LocalFeatures], thumbnail: Pixels) -> bytes:
     """All but the embedding, as deflated safetensors of ``quantised`` keypoints."""
-    aspect = next(iter(features.local.values())).aspect
-    tensors: Tensors = {
-        "thumbnail": features.thumbnail,
-        "aspect": np.array([aspect], np.float32),
-    }
-    for channel, local in features.local.items():
-        tensors |= {f"{channel}.{name}": values for name, values in quantised(local).items()}
+    aspect = next(iter(local.values())).aspect
+    tensors: Tensors = {"thumbnail": thumbnail, "aspect": np.array([aspect], np.float32)}
+    for channel, features in local.items():
+        tensors |= {f"{channel}.{name}": values for name, values in quantised(features).items()}
     return zlib.compress(save(tensors))
 
 

@@ -27,12 +27,16 @@ DELETED_AT_ONCE = 2000
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image of a reference; ``sha256`` is the digest of its file."""
+    """An image of a reference; ``sha256`` is the digest of its file.
+
+    ``local_features`` are those of the version that was asked for; empty where it has none.
+    """
 
     publisher: str
     reference: str
     id: str
     sha256: bytes
+    local_features: bytes = b""
 
 
 class BackfillStore:
@@ -41,11 +45,17 @@ class BackfillStore:
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
-    async def lacking(self, version: str, after: str, limit: int) -> list[StoredImage]:
-        """Return up to ``limit`` images without features of a version, by id, after ``after``."""
+    async def lacking(
+        self, version: str, after: str, limit: int, local_features_of: str | None = None
+    ) -> list[StoredImage]:
+        """Return up to ``limit`` images without features of a version, by id, after ``after``.
+
+        With them come the local features of another version, where one is named.
+        """
+        parameters = {"version": version, "after": after, "limit": limit}
         async with transaction(self._pool, EVERY_PUBLISHER) as connection:
             rows = await fetch_all(
-                connection, "lacking_images", version=version, after=after, limit=limit
+                connection, "lacking_images", **parameters, local_features_of=local_features_of
             )
         return [StoredImage(*row) for row in rows]
 

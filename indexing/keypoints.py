@@ -125,6 +125,14 @@ class Projection:
         levels = (descriptors - self.mean) @ self.basis * self.scale + 128
         return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
+    def equals(self, other: "Projection") -> bool:
+        """Whether it maps everything as the other does."""
+        return (
+            np.array_equal(self.mean, other.mean)
+            and np.array_equal(self.basis, other.basis)
+            and self.scale == other.scale
+        )
+
 
 class SiftExtractor:
     """RootSIFT features, projected to 48 bytes, compared by their Euclidean distance."""

@@ -12,13 +12,11 @@ import numpy as np
 
 from indexing.appearance import thumbnail
 from indexing.blobs import BlobStore, image_key
-from indexing.embedding import Embeddings
 from indexing.errors import ImageLinkError
-from indexing.features import FeatureExtractor, ReferenceFeatures, embedding_bytes, geometry_bytes
+from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
 from indexing.gallery_backfill import FIRST_ID, BackfillStore, StoredImage
 from indexing.gallery_records import ImageFeatures, unusable
 from indexing.image import Pixels
-from indexing.keypoints import Channel, LocalFeatures
 from indexing.rollout import Rollout
 from server.registration import decode_reference
 
@@ -28,17 +26,21 @@ THREADS = os.cpu_count() or 1
 
 NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 
-Local = dict[Channel, LocalFeatures]
 Result = TypeVar("Result")
 
 
 class Backfill:
-    """The backfill of one rollout: any number of times begun, it ends with every image done."""
+    """The backfill of one rollout: any number of times begun, it ends with every image done.
+
+    Where both versions of the rollout find the same local features, those of the former are kept,
+    and only embeddings are made.
+    """
 
     def __init__(
         self,
         store: BackfillStore,
         blobs: BlobStore,
+        former: FeatureExtractor,
         features: FeatureExtractor,
         rollout: Rollout,
     ) -> None:
@@ -46,6 +48,8 @@ class Backfill:
         self._blobs = blobs
         self._features = features
         self._rollout = rollout
+        same = features.same_local_features(former)
+        self._local_features_of = former.version if same else None
         self._after = FIRST_ID
         self._next: asyncio.Task[list[tuple[StoredImage, bytes]]] | None = None
         # When batches ended, and how many images each had.
@@ -64,9 +68,10 @@ class Backfill:
         self._after = batch[-1][0].id
         # The next files come while these are worked on.
         self._next = asyncio.create_task(self._fetched())
-        made = await batch_features(self._features, [data for _, data in batch])
-        images = [image.id for image, _ in batch]
-        await self._store.insert(list(zip(images, made, strict=True)))
+        images, files = zip(*batch, strict=True)
+        stored = [image.local_features for image in images]
+        made = await batch_features(self._features, files, stored)
+        await self._store.insert(list(zip([image.id for image in images], made, strict=True)))
         await self._note(len(batch))
         if max_images_per_second:
             elapsed = time.monotonic() - start
@@ -81,7 +86,7 @@ class Backfill:
 
     async def _fetched(self) -> list[tuple[StoredImage, bytes]]:
         version = self._rollout.model
-        images = await self._store.lacking(version, self._after, BATCH)
+        images = await self._store.lacking(version, self._after, BATCH, self._local_features_of)
         return list(zip(images, await asyncio.gather(*map(self._file, images)), strict=True))
 
     async def _file(self, image: StoredImage) -> bytes:
@@ -102,19 +107,24 @@ class Backfill:
 
 
 async def batch_features(
-    extractor: FeatureExtractor, files: Sequence[bytes]
+    extractor: FeatureExtractor, files: Sequence[bytes], stored: Sequence[bytes]
 ) -> list[ImageFeatures]:
-    """The features of image files: local ones in as many threads as cores, embeddings at once."""
-    looked = await _in_threads(_looked, [(extractor, data) for data in files])
+    """The features of image files: local ones in as many threads as cores, embeddings at once.
+
+    ``stored`` has the local features of each file that are known; empty where they are to be found.
+    """
+    looked = await _in_threads(
+        _looked, [(extractor, *each) for each in zip(files, stored, strict=True)]
+    )
     pictures = [picture for picture, local in looked if local]
     embeddings = iter((await asyncio.to_thread(extractor.embed_references, pictures)).rows())
-    return await _in_threads(
-        _packed,
-        [
-            (extractor.version, picture, local, next(embeddings) if local else None)
-            for picture, local in looked
-        ],
-    )
+    version = extractor.version
+    return [
+        ImageFeatures(version, embedding_bytes(next(embeddings)), local)
+        if local
+        else unusable(version)
+        for _, local in looked
+    ]
 
 
 async def _in_threads(
@@ -129,19 +139,14 @@ async def _in_threads(
     return list(await asyncio.gather(*map(one, arguments)))
 
 
-def _looked(extractor: FeatureExtractor, data: bytes) -> tuple[Pixels, Local]:
-    """A picture and its local features; without any where it cannot be used."""
+def _looked(extractor: FeatureExtractor, data: bytes, stored: bytes) -> tuple[Pixels, bytes]:
+    """A picture and its local features as they are stored; empty where it cannot be used."""
     try:
         picture, _ = decode_reference(data)
-        return picture, extractor.reference_local(picture)
+        return picture, stored or _local_features(extractor, picture)
     except ImageLinkError:
-        return NO_PICTURE, {}
+        return NO_PICTURE, b""
 
 
-def _packed(
-    version: str, picture: Pixels, local: Local, embedding: Embeddings | None
-) -> ImageFeatures:
-    if embedding is None:
-        return unusable(version)
-    found = ReferenceFeatures(embedding, local, thumbnail(picture))
-    return ImageFeatures(version, embedding_bytes(embedding), geometry_bytes(found))
+def _local_features(extractor: FeatureExtractor, picture: Pixels) -> bytes:
+    return geometry_bytes(extractor.reference_local(picture), thumbnail(picture))

@@ -71,7 +71,11 @@ def decode_reference(data: bytes) -> tuple[Pixels, tuple[int, int]]:
 def image_features(extractor: FeatureExtractor, pixels: Pixels) -> ImageFeatures:
     """The features of a decoded reference image, as they are stored. Raises ImageTooPlain."""
     found = extractor.reference(pixels)
-    return ImageFeatures(extractor.version, embedding_bytes(found.embedding), geometry_bytes(found))
+    return ImageFeatures(
+        extractor.version,
+        embedding_bytes(found.embedding),
+        geometry_bytes(found.local, found.thumbnail),
+    )
 
 
 def written_features(models: Sequence[Model], pixels: Pixels) -> tuple[ImageFeatures, ...]:

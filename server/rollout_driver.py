@@ -12,7 +12,7 @@ from indexing.gallery_models import ModelStore
 from indexing.rollout import Rollout, RolloutState
 from server.backfill import Backfill
 from server.gate import Gate
-from server.models import Models, ServingFollower
+from server.models import Model, Models, ServingFollower
 from server.placement import PlacementFollower, Shards
 from server.repeating import repeat
 
@@ -99,20 +99,21 @@ class RolloutDriver:
 
     async def _backfill_of(self, rollout: Rollout) -> Backfill:
         if self._backfill is None or self._backfill[0] != rollout.id:
-            model = await self._models.get(rollout.model)
-            made = Backfill(self._images, self._blobs, model.features, rollout)
+            former, new = await self._both(rollout)
+            made = Backfill(self._images, self._blobs, former.features, new.features, rollout)
             self._backfill = (rollout.id, made)
         return self._backfill[1]
 
     async def _evaluate(self, rollout: Rollout) -> None:
-        former, new = [
-            await self._models.get(version) for version in (rollout.former, rollout.model)
-        ]
+        former, new = await self._both(rollout)
         progress = await self._images.progress(rollout.id, rollout.model)
         # Before they are compared: the time that a load takes is nobody's fault.
         await self._preparer.prepare(rollout.former, rollout.model)
         report = await self._gate.compare(former, new, progress.unusable)
         await self._store.be_ready(rollout.id, report)
+
+    async def _both(self, rollout: Rollout) -> tuple[Model, Model]:
+        return await self._models.get(rollout.former), await self._models.get(rollout.model)
 
 
 class Worker(Protocol):

@@ -831,8 +831,9 @@ where id = %(id)s
 
 -- name: lacking_images
 -- In the order of their ids, so that each look goes on where the last one ended.
-select i.publisher_id, i.reference_id, i.id::text, i.sha256
+select i.publisher_id, i.reference_id, i.id::text, i.sha256, coalesce(o.local_features, '')
 from reference_image i
+left join image_features o on o.image_id = i.id and o.model_version = %(local_features_of)s
 where i.id > %(after)s
     and not exists (
         select from image_features f

@@ -318,7 +318,10 @@ class Indexes:
 
     async def register(self, reference: str) -> None:
         found = self._extractor.reference(PICTURE)
-        embedding, local = embedding_bytes(found.embedding), geometry_bytes(found)
+        embedding, local = (
+            embedding_bytes(found.embedding),
+            geometry_bytes(found.local, found.thumbnail),
+        )
         features = ImageFeatures(self._bundle.version, embedding, local)
         await self._registered.one(a_reference(reference, features=(features,)))
 

@@ -441,7 +441,9 @@ def world(postgres: Postgres, bundle: Bundle, extractor: FeatureExtractor) -> Wo
         found = extractor.reference(picture)
         features.append(
             ImageFeatures(
-                extractor.version, embedding_bytes(found.embedding), geometry_bytes(found)
+                extractor.version,
+                embedding_bytes(found.embedding),
+                geometry_bytes(found.local, found.thumbnail),
             )
         )
         local = extractor.query(picture, Channel.ORB)

@@ -230,7 +230,9 @@ def world(postgres: Postgres, tmp_path: Path) -> World:
         extractor = FeatureExtractor(bundle)
         found = extractor.reference(art.picture)
         embedding = embedding_bytes(found.embedding)
-        features[version] = ImageFeatures(version, embedding, geometry_bytes(found))
+        features[version] = ImageFeatures(
+            version, embedding, geometry_bytes(found.local, found.thumbnail)
+        )
         local = extractor.query(art.picture, Channel.SIFT)
         embedded = extractor.embed([art.picture])
         levels = photo_levels(art.picture)

@@ -35,7 +35,9 @@ def features(extractor: FeatureExtractor) -> dict[str, ImageFeatures]:
     for name, picture in PICTURES.items():
         found = extractor.reference(picture)
         packed[name] = ImageFeatures(
-            extractor.version, embedding_bytes(found.embedding), geometry_bytes(found)
+            extractor.version,
+            embedding_bytes(found.embedding),
+            geometry_bytes(found.local, found.thumbnail),
         )
     return packed
 
