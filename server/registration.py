@@ -85,10 +85,17 @@ def written_features(models: Sequence[Model], pixels: Pixels) -> tuple[ImageFeat
     cannot keeps that.
     """
     serving, *others = models
-    return (image_features(serving.features, pixels), *(_or_none(each, pixels) for each in others))
+    first = image_features(serving.features, pixels)
+    return (first, *(_features_beside(first, serving, each, pixels) for each in others))
 
 
-def _or_none(model: Model, pixels: Pixels) -> ImageFeatures:
+def _features_beside(
+    first: ImageFeatures, serving: Model, model: Model, pixels: Pixels
+) -> ImageFeatures:
+    """The features under another model, whose local ones may be those of the first."""
+    if model.features.same_local_features(serving.features):
+        embedding = model.features.embed_references([pixels])
+        return ImageFeatures(model.version, embedding_bytes(embedding), first.local_features)
     try:
         return image_features(model.features, pixels)
     except ImageTooPlain:

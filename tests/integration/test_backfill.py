@@ -1,4 +1,4 @@
-"""The backfill of a new model version over a real database, real files and real bundles."""
+"""Features under a new model version, by a backfill over a real database or at a registration."""
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
@@ -23,8 +23,11 @@ from indexing.gallery_models import ModelStore
 from indexing.gallery_records import ImageFeatures, unusable
 from indexing.gallery_statements import EVERY_PUBLISHER, transaction
 from indexing.migrations import migrate
+from indexing.recognition import Recogniser
 from indexing.reference import ReferenceImage
 from server.backfill import Backfill, batch_features
+from server.models import Model
+from server.registration import image_features, written_features
 from tests.conftest import Postgres
 from tests.e2e.pictures import encoded
 from tests.integration.references import a_reference
@@ -164,3 +167,21 @@ async def test_an_image_whose_file_is_lost_is_unusable_whatever_is_kept_of_it(
     new = variant("network.head.")
 
     assert await gallery.filled(new) == {image: unusable(new.version)}
+
+
+@pytest.mark.parametrize("changed", ["network.head.", "sift.basis"])
+def test_an_image_is_registered_with_the_features_that_each_version_alone_would_give_it(
+    bundle: Bundle,
+    extractor: FeatureExtractor,
+    variant: Callable[[str], FeatureExtractor],
+    changed: str,
+) -> None:
+    (art,) = draw_collection("poster", 1, seed=3)
+    extractors = extractor, variant(changed)
+    models = [Model(bundle, each, Recogniser(bundle)) for each in extractors]
+
+    written = written_features(models, art.picture)
+
+    assert written == tuple(image_features(each, art.picture) for each in extractors)
+    kept = written[0].local_features == written[1].local_features
+    assert kept is (changed == "network.head.")
