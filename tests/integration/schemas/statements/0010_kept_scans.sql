@@ -612,10 +612,11 @@ insert into scanner (id, models) values (%(id)s, %(models)s)
 on conflict (id) do update set models = excluded.models, seen_time = now()
 
 -- name: lacking_images
--- with: {"after": "00000000-0000-0000-0000-000000000000", "version": "model-1", "limit": 10}
+-- with: {"after": "00000000-0000-0000-0000-000000000000", "version": "model-1", "limit": 10, "local_features_of": "model-1"}
 -- In the order of their ids, so that each look goes on where the last one ended.
-select i.publisher_id, i.reference_id, i.id::text, i.sha256
+select i.publisher_id, i.reference_id, i.id::text, i.sha256, coalesce(o.local_features, '')
 from reference_image i
+left join image_features o on o.image_id = i.id and o.model_version = %(local_features_of)s
 where i.id > %(after)s
     and not exists (
         select from image_features f
