@@ -124,7 +124,9 @@ async def found(replica: ShardReplica, query: Query) -> SearchResult:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """The whole snapshots; one that is being written has its name later."""
+    written = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in written if path.suffix != ".partial")
 
 
 async def until(condition: Callable[[], bool]) -> None:
