@@ -8,6 +8,7 @@ from typing import Annotated
 import imagelink
 import typer
 
+from benchmarks import adapter as adapting
 from benchmarks import baselines as comparing
 from benchmarks import candidates as listing
 from benchmarks import chaos as chaotic
@@ -229,6 +230,28 @@ def baselines(
                 dataset, distractors or [], bundle, output, plot, queries, exhaustive_gallery
             )
         )
+
+
+@app.command()
+def adapter(
+    dataset: Datasets,
+    output: Output,
+    distractors: Distractors = None,
+    former: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the former model's bundle; an untrained one is made if none."),
+    ] = None,
+    new: Annotated[Path, typer.Option(help="Folder of the new model's bundle.")] = DEFAULT_BUNDLE,
+    plot: Annotated[
+        Path | None, typer.Option(help="A PNG file for recall by the share backfilled.")
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="A folder that keeps the embeddings of references.")
+    ] = DEFAULT_CACHE,
+) -> None:
+    """Measure whether an adapter between two models' embeddings would spare waiting for a backfill."""
+    with _explained():
+        adapting.run(adapting.Plan(dataset, distractors or [], former, new, output, plot, cache))
 
 
 @app.command()

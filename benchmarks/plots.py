@@ -85,6 +85,31 @@ def plot_panels(title: str, panels: Sequence[Panel], file: Path) -> None:
     _save(figure, file)
 
 
+def plot_shares(
+    shares: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[float]]], file: Path
+) -> None:
+    """Draws rates over shares, a curve for each way in each panel, into a PNG, two panels in a row."""
+    rows = math.ceil(len(panels) / 2)
+    figure = Figure(figsize=(11, 3.6 * rows + 0.8), layout="constrained")
+    places = figure.subplots(rows, 2, squeeze=False, sharex=True).ravel()
+    for axes, (title, curves) in zip(places, panels.items(), strict=False):
+        styles = zip(curves.items(), cycle(STYLES), cycle(MARKERS), strict=False)
+        for (name, rates), style, marker in styles:
+            percent = 100 * np.array(rates)
+            axes.plot(
+                100 * np.array(shares),
+                percent,
+                label=name,
+                linestyle=style,
+                marker=marker,
+                markersize=4,
+            )
+        axes.set(title=title, ylim=(-3, 103), xlabel="backfilled, %", ylabel="found, %")
+        axes.grid(color="0.93")
+    _add_legend(figure, places[0], columns=3)
+    _save(figure, file)
+
+
 def _draw_ranks(axes: Axes, curves: Sequence[RankCurve]) -> None:
     # Where curves coincide, the first shows on both sides of the later ones. The last curve is what
     # the others are compared with: it lies broad and pale under them all.
