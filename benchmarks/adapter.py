@@ -343,8 +343,7 @@ def _gain(each: Similarities, shown: Ints, rank: int) -> Gain:
     """Of photos, as what one photo shows is found or missed together."""
     photos = shown[:, 0]
     hits, before = (
-        np.bincount(photos, [_within(found, rank) for found in ranks(scores, shown)]).astype(float)
-        for scores in (each.adapted, each.former)
+        _hits(photos, ranks(scores, shown), rank) for scores in (each.adapted, each.former)
     )
     of = np.bincount(photos).astype(float)
     return Gain(
@@ -353,8 +352,9 @@ def _gain(each: Similarities, shown: Ints, rank: int) -> Gain:
     )
 
 
-def _within(found: int | None, rank: int) -> float:
-    return float(found is not None and found <= rank)
+def _hits(photos: Ints, found: Ranks, rank: int) -> Doubles:
+    """How many of the references that each photo shows are among the first, float64 [photos]."""
+    return np.bincount(photos, [top_k_share([each], rank) for each in found]).astype(float)
 
 
 def _difference(hits: Doubles, before: Doubles, of: Doubles, axis: int = -1) -> Any:

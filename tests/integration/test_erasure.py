@@ -17,10 +17,10 @@ from indexing.appearance import photo_levels
 from indexing.blobs import BlobStore, image_key
 from indexing.bundle import Bundle
 from indexing.errors import ErasureReceiptNotFound, ReferenceNotFound
-from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
+from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_erasures import ConfirmationState, Erasure, ErasureStore, Receipt
-from indexing.gallery_records import ImageFeatures, NewReference
+from indexing.gallery_records import NewReference
 from indexing.keypoints import Channel
 from indexing.reference import Role
 from indexing.replica import ShardReplica
@@ -29,6 +29,7 @@ from indexing.shard import Shard
 from indexing.snapshot import SnapshotStore
 from server import erasing
 from server.erasing import Eraser
+from server.registration import image_features
 from tests.integration.references import a_reference
 
 PICTURE = draw_collection("poster", 1, seed=3)[0].picture
@@ -317,12 +318,7 @@ class Indexes:
         self._extractor = FeatureExtractor(bundle)
 
     async def register(self, reference: str) -> None:
-        found = self._extractor.reference(PICTURE)
-        embedding, local = (
-            embedding_bytes(found.embedding),
-            geometry_bytes(found.local, found.thumbnail),
-        )
-        features = ImageFeatures(self._bundle.version, embedding, local)
+        features = image_features(self._extractor, PICTURE)
         await self._registered.one(a_reference(reference, features=(features,)))
 
     def replica(self, name: str) -> ShardReplica:

@@ -25,7 +25,7 @@ from indexing.errors import (
     ReferenceNotFound,
     TooManyImages,
 )
-from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
+from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_erasures import ErasureStore
 from indexing.gallery_records import ImageFeatures, NewImage
@@ -37,6 +37,7 @@ from indexing.replica import ShardReplica
 from indexing.search import Query, SearchResult
 from indexing.shard import Shard
 from indexing.snapshot import SnapshotStore
+from server.registration import image_features
 from tests.conftest import Postgres
 from tests.integration.references import a_reference
 
@@ -438,14 +439,7 @@ def world(postgres: Postgres, bundle: Bundle, extractor: FeatureExtractor) -> Wo
     drawn = [art.picture for art in draw_collection("poster", 4, seed=3)]
     features, queries = [], []
     for picture in drawn:
-        found = extractor.reference(picture)
-        features.append(
-            ImageFeatures(
-                extractor.version,
-                embedding_bytes(found.embedding),
-                geometry_bytes(found.local, found.thumbnail),
-            )
-        )
+        features.append(image_features(extractor, picture))
         local = extractor.query(picture, Channel.ORB)
         embedding = extractor.embed([picture])
         queries.append(

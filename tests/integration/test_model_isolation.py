@@ -23,7 +23,7 @@ from benchmarks.artwork import draw_collection
 from indexing import errors
 from indexing.appearance import photo_levels
 from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
+from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_backfill import FIRST_ID, BackfillStore
 from indexing.gallery_erasures import ErasureStore
@@ -37,6 +37,7 @@ from indexing.rollout import Serving
 from indexing.search import Query
 from indexing.shard import Shard
 from indexing.snapshot import SnapshotStore
+from server.registration import image_features
 from tests.conftest import Postgres
 from tests.integration.references import a_reference
 
@@ -228,11 +229,7 @@ def world(postgres: Postgres, tmp_path: Path) -> World:
     features, queries = {}, {}
     for version, bundle in bundles.items():
         extractor = FeatureExtractor(bundle)
-        found = extractor.reference(art.picture)
-        embedding = embedding_bytes(found.embedding)
-        features[version] = ImageFeatures(
-            version, embedding, geometry_bytes(found.local, found.thumbnail)
-        )
+        features[version] = image_features(extractor, art.picture)
         local = extractor.query(art.picture, Channel.SIFT)
         embedded = extractor.embed([art.picture])
         levels = photo_levels(art.picture)

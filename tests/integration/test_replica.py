@@ -12,7 +12,7 @@ from benchmarks.artwork import draw_collection
 from indexing.appearance import photo_levels
 from indexing.bundle import Bundle
 from indexing.errors import DatabaseUnavailable, GalleryVersionNotReached, PublisherNotFound
-from indexing.features import FeatureExtractor, embedding_bytes, geometry_bytes
+from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_erasures import ErasureStore
 from indexing.gallery_records import ImageFeatures
@@ -22,6 +22,7 @@ from indexing.replica import ShardReplica
 from indexing.search import Query, SearchResult
 from indexing.shard import Shard
 from indexing.snapshot import SnapshotStore
+from server.registration import image_features
 from tests.integration.references import a_reference
 
 PICTURES = {art.name: art.picture for art in draw_collection("poster", 4, seed=3)}
@@ -31,15 +32,7 @@ NOBODY = Part(5, 100)
 
 @pytest.fixture(scope="module")
 def features(extractor: FeatureExtractor) -> dict[str, ImageFeatures]:
-    packed = {}
-    for name, picture in PICTURES.items():
-        found = extractor.reference(picture)
-        packed[name] = ImageFeatures(
-            extractor.version,
-            embedding_bytes(found.embedding),
-            geometry_bytes(found.local, found.thumbnail),
-        )
-    return packed
+    return {name: image_features(extractor, picture) for name, picture in PICTURES.items()}
 
 
 class Gallery:
