@@ -258,15 +258,15 @@ class Run:
             self._crash_reader_of(path)
             place = int(at * len(content))
             if cut:
-                path.write_bytes(content[:place])
+                _replaced(path, content[:place])
             else:
                 content[place] ^= 0xFF
-                path.write_bytes(content)
+                _replaced(path, content)
 
     def swap_snapshots(self, which: int, other: int) -> None:
         source, target = _chosen(self._snapshots(), which), _chosen(self._snapshots(), other)
         if source and target:
-            target.write_bytes(source.read_bytes())
+            _replaced(target, source.read_bytes())
             self._crash_reader_of(target)
 
     def keep_a_snapshot(self, which: int) -> None:
@@ -277,7 +277,7 @@ class Run:
         if kept := _chosen(self.kept, which):
             path, content = kept
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            _replaced(path, content)
             self._crash_reader_of(path)
 
     # What must hold
@@ -418,6 +418,12 @@ def _of_the_process(tasks: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
 
 def _chosen(among: list[T], which: int) -> T | None:
     return among[which % len(among)] if among else None
+
+
+def _replaced(path: Path, content: bytes | bytearray) -> None:
+    """Puts a file in the place of one that may be mapped: shortened, that would end the process."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
 
 
 def _shows(answer: SearchResult, contents: Contents, part: Part, picture: int) -> bool:
