@@ -37,8 +37,9 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 class Manifest(BaseModel):
     """What a bundle says of itself.
 
-    The network sees photos of ``input_size`` pixels a side and references of ``reference_size``, or of
-    ``input_size`` where that is None; a ``spatial_transformer`` cuts pictures out as large as those.
+    The network sees photos as large as squares of ``input_size`` pixels a side, references as those of
+    ``reference_size``, or of ``input_size`` where that is None. They ``keep_aspect`` or are squashed to
+    the squares; a ``spatial_transformer`` cuts pictures out as large as references.
     ``calibration`` maps a channel to its regression over ``calibration_features``;
     ``test_embedding`` is the embedding of ``test_picture``, to be computed again; ``trained_on``,
     ``metrics``, the ``parent``'s version and the ``code_commit`` are for people.
@@ -52,6 +53,7 @@ class Manifest(BaseModel):
     dimension: int
     input_size: int
     reference_size: int | None = None
+    keep_aspect: bool = False
     spatial_transformer: bool = False
     trained_on: str
     data_fingerprint: str
@@ -102,7 +104,13 @@ class Bundle:
             )
         except (RuntimeError, ValueError) as error:
             raise BundleInvalid(path=self.version, problem=str(error)) from error
-        return Embedder(network, self.version, manifest.input_size, reference_size)
+        return Embedder(
+            network,
+            self.version,
+            manifest.input_size,
+            reference_size,
+            keep_aspect=manifest.keep_aspect,
+        )
 
     def verify(self) -> None:
         """Raises BundleInvalid where the network does not compute what the manifest says."""

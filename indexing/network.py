@@ -4,6 +4,7 @@ Importing PyTorch takes seconds, and most processes never embed: only ``Bundle.e
 training import this.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -24,6 +25,10 @@ Picture = npt.NDArray[np.uint8]
 UNIT_SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 # How much larger than a rough quad is what the precise one is looked for in.
 SURROUNDINGS = 1.4
+# Sides are multiples of it where a picture keeps its aspect, so that few shapes make a batch each.
+SIDE_STEP = 8
+# A picture that is longer is squashed to it: a network sees little in a strip.
+GREATEST_ASPECT = 2.5
 
 
 class GeneralisedMean(nn.Module):
@@ -181,7 +186,10 @@ class EmbeddingNetwork(nn.Module):
         )
 
     def forward(self, photos: Tensor) -> Tensor:
-        """Embed float32 [n, 3, s, s], normalised as by ``as_batch``, to unit vectors [n, dimension]."""
+        """Embed float32 [n, 3, h, w], normalised as by ``as_batch``, to unit vectors [n, dimension].
+
+        A spatial transformer takes squares.
+        """
         return self.embed(self.warp(photos) if self.warp else photos)
 
     def embed(self, pictures: Tensor) -> Tensor:
@@ -227,37 +235,74 @@ def _fused(network: EmbeddingNetwork) -> EmbeddingNetwork:
     return network
 
 
-def squashed(picture: Picture, input_size: int) -> Picture:
-    """A picture (RGB uint8 [h, w, 3]) as the network takes it: [input_size, input_size, 3]."""
-    size = (input_size, input_size)
+def framed(picture: Picture, side: int, *, keep_aspect: bool) -> Picture:
+    """A picture (RGB uint8 [h, w, 3]) as a network takes it: of about side² pixels, uint8 [h, w, 3].
+
+    It keeps its aspect or is squashed to a square.
+    """
+    size = _scaled_size(picture, side) if keep_aspect else (side, side)
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def _scaled_size(picture: Picture, side: int) -> tuple[int, int]:
+    """The width and height of about side² pixels that have a picture's aspect."""
+    height, width = picture.shape[:2]
+    aspect = min(GREATEST_ASPECT, max(1 / GREATEST_ASPECT, width / height))
+    steps = side / SIDE_STEP
+    return SIDE_STEP * round(steps * aspect**0.5), SIDE_STEP * round(steps / aspect**0.5)
+
+
 def as_batch(pictures: Tensor) -> Tensor:
-    """Squashed pictures, uint8 [n, s, s, 3], normalised: float32 [n, 3, s, s] channels last."""
+    """Framed pictures, uint8 [n, h, w, 3], normalised: float32 [n, 3, h, w] channels last."""
     mean = torch.tensor(IMAGENET_MEAN, device=pictures.device)
     std = torch.tensor(IMAGENET_STD, device=pictures.device)
     return ((pictures / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
+def in_batches(
+    network: Callable[[Tensor], Tensor], pictures: Sequence[Picture], device: torch.device
+) -> Tensor:
+    """What a network makes of framed pictures, at least one: [n, ...] in their order.
+
+    Those of one shape are a batch, normalised as by ``as_batch``.
+    """
+    numbers = defaultdict(list)
+    for number, picture in enumerate(pictures):
+        numbers[picture.shape].append(number)
+    made = [
+        network(as_batch(torch.from_numpy(np.stack([pictures[n] for n in alike])).to(device)))
+        for alike in numbers.values()
+    ]
+    order = torch.tensor([number for alike in numbers.values() for number in alike], device=device)
+    return torch.cat(made)[order.argsort()]
+
+
 class Embedder:
     """Embeds pictures with one model version, on a GPU where there is one.
 
-    Photos are squashed to ``input_size`` pixels a side, references, which fill their frame, to
-    ``reference_size``: things have about as many pixels in both (Touvron et al., 2019).
+    Photos are scaled to as many pixels as a square of ``input_size`` has, references, which fill
+    their frame, to those of ``reference_size``: things have about as many pixels in both (Touvron et
+    al., 2019). They keep their aspect, or become those squares.
     """
 
     def __init__(
-        self, network: EmbeddingNetwork, version: str, input_size: int, reference_size: int
+        self,
+        network: EmbeddingNetwork,
+        version: str,
+        input_size: int,
+        reference_size: int,
+        *,
+        keep_aspect: bool = False,
     ) -> None:
         self.version = version
         self.input_size = input_size
         self.reference_size = reference_size
+        self.keep_aspect = keep_aspect
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = network.to(memory_format=torch.channels_last).to(self.device).eval()
 
     def embed(self, photos: Sequence[Picture]) -> Embeddings:
-        """Embed photos, RGB uint8 [h, w, 3] of any sizes, all in one batch."""
+        """Embed photos, RGB uint8 [h, w, 3] of any sizes, those of one shape in one batch."""
         return self._embedded(photos, self.input_size, self._network)
 
     def embed_references(self, pictures: Sequence[Picture]) -> Embeddings:
@@ -270,6 +315,6 @@ class Embedder:
     ) -> Embeddings:
         if not pictures:
             return Embeddings(self.version, np.empty((0, self._network.dimension), np.float32))
-        stacked = np.stack([squashed(picture, side) for picture in pictures])
-        vectors = network(as_batch(torch.from_numpy(stacked).to(self.device)))
+        scaled = [framed(picture, side, keep_aspect=self.keep_aspect) for picture in pictures]
+        vectors = in_batches(network, scaled, self.device)
         return Embeddings(self.version, vectors.float().cpu().numpy())

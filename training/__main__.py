@@ -180,6 +180,9 @@ def train(
         bool,
         typer.Option("--spatial-transformer", help="Find the picture and straighten it first."),
     ] = False,
+    keep_aspect: Annotated[
+        bool, typer.Option("--keep-aspect", help="See pictures in their own shape, not squashed.")
+    ] = False,
     views: Annotated[Views, typer.Option(help="What views are rendered with.")] = Views.FULL,
     stored_pairs: Annotated[
         int | None,
@@ -219,6 +222,7 @@ def train(
         spread_weight=spread_weight,
         input_size=input_size,
         reference_size=reference_size,
+        keep_aspect=keep_aspect,
         pairs=pairs,
         minutes=minutes,
         steps=steps,

@@ -25,9 +25,10 @@ class TrainingConfig:
     **Network.** ``architecture`` is the backbone's name, ``weights`` its pretrained ones (as
     EmbeddingNetwork takes them), whose batch statistics it keeps and with whose principal components
     the head begins; what is saved has ``pretrained_share`` of the weights that it began with. With
-    ``start`` all begins as the network of that run. It sees photos of
-    ``input_size`` pixels a side and references of ``reference_size``. A ``spatial_transformer`` finds
-    the picture in a photo first, and the backbone sees it straightened, as large as a reference. Only
+    ``start`` all begins as the network of that run. It sees photos as large as squares of
+    ``input_size`` pixels a side and references as those of ``reference_size``: squashed to them, or with
+    ``keep_aspect`` of their own shape. A ``spatial_transformer`` finds the picture in a photo first,
+    and the backbone sees it straightened, as large as a reference. Only
     the last ``trainable_blocks`` of its blocks are trained, all by default; with ``unfreeze_every`` one
     more is after each such share of the training.
 
@@ -62,6 +63,7 @@ class TrainingConfig:
     spread_weight: float = 0.0
     input_size: int = 192
     reference_size: int = 128
+    keep_aspect: bool = False
     pairs: int = 96
     minutes: float = 40.0
     steps: int | None = None
@@ -80,6 +82,10 @@ class TrainingConfig:
         """Raises ValueError where options do not go together."""
         if self.loss is LossName.INFO_NCE and self.sampling is not Sampling.ALL:
             raise ValueError("InfoNCE learns from all of a batch: choose no sampling for it.")
+        if self.keep_aspect and (self.spatial_transformer or self.architecture.startswith("vit_")):
+            raise ValueError(
+                "A spatial or vision transformer takes squares: keep no aspect for it."
+            )
 
     @property
     def straightened_size(self) -> int | None:

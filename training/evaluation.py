@@ -95,7 +95,15 @@ def of_run(folder: Path) -> Model:
         load_file(folder / NETWORK),
         straightened_size=config.straightened_size,
     )
-    return Model(Embedder(network, folder.name, config.input_size, config.reference_size))
+    return Model(
+        Embedder(
+            network,
+            folder.name,
+            config.input_size,
+            config.reference_size,
+            keep_aspect=config.keep_aspect,
+        )
+    )
 
 
 def of_backbone(

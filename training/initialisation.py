@@ -2,20 +2,17 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from indexing.network import EmbeddingNetwork, as_batch, squashed
+from indexing.network import EmbeddingNetwork, in_batches
 from training.datasets import Picture
 
 AT_ONCE = 64
 
 
-def begin_with_components(
-    network: EmbeddingNetwork, references: Sequence[Picture], reference_size: int
-) -> None:
-    """Has the linear head begin with the principal components of the features of references.
+def begin_with_components(network: EmbeddingNetwork, references: Sequence[Picture]) -> None:
+    """Has the linear head begin with the principal components of the features of framed references.
 
     They are whitened by half: components that vary ten times as much count three times as much (after
     Jégou and Chum, 2012). Unlike a random head, it has the network find from the first step on what
@@ -26,7 +23,7 @@ def begin_with_components(
     if not isinstance(head, nn.Linear) or len(references) <= network.dimension:
         return
     with torch.no_grad():
-        features = _features(network.eval(), references, reference_size)
+        features = _features(network.eval(), references)
         mean = features.mean(0)
         _, deviations, components = torch.linalg.svd(features - mean, full_matrices=False)
         kept = slice(network.dimension)
@@ -35,12 +32,16 @@ def begin_with_components(
         head.bias.copy_(-head.weight @ mean)
 
 
-def _features(network: EmbeddingNetwork, pictures: Sequence[Picture], side: int) -> Tensor:
-    """The pooled features of pictures: float32 [n, channels]."""
+def _features(network: EmbeddingNetwork, pictures: Sequence[Picture]) -> Tensor:
+    """The pooled features of framed pictures: float32 [n, channels]."""
     device = next(network.parameters()).device
-    parts = []
-    for first in range(0, len(pictures), AT_ONCE):
-        part = [squashed(picture, side) for picture in pictures[first : first + AT_ONCE]]
-        batch = as_batch(torch.from_numpy(np.stack(part)).to(device))
-        parts.append(network.pool(network.features(batch)))
-    return torch.cat(parts)
+    return torch.cat(
+        [
+            in_batches(
+                lambda batch: network.pool(network.features(batch)),
+                pictures[first : first + AT_ONCE],
+                device,
+            )
+            for first in range(0, len(pictures), AT_ONCE)
+        ]
+    )

@@ -133,6 +133,7 @@ def _manifest(
         dimension=config.dimension,
         input_size=config.input_size,
         reference_size=config.reference_size,
+        keep_aspect=config.keep_aspect,
         spatial_transformer=config.spatial_transformer,
         trained_on=publication.trained_on,
         data_fingerprint=data_fingerprint,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from indexing.network import UNIT_SQUARE, squashed
+from indexing.network import UNIT_SQUARE, framed
 from indexing.views import View, ViewConditions, clutter, corners, render_view, retouched
 from training.datasets import Picture, read_picture
 from training.mining import HardNegative, Verdict
@@ -55,7 +55,7 @@ class Photo:
 
 
 class Pair(NamedTuple):
-    """A subject's number, its reference and a photo of it, both squashed, uint8 [s, s, 3], and where.
+    """A subject's number, its reference and a photo of it, both framed, uint8 [h, w, 3], and where.
 
     ``quad``, float32 [4, 2], is as in ``Photo``.
     """
@@ -64,6 +64,15 @@ class Pair(NamedTuple):
     photo: Picture
     quad: Quad
     subject: int
+
+
+class PairBatch(NamedTuple):
+    """n pairs: their pictures, of several shapes, quads float32 [n, 4, 2], subjects int64 [n]."""
+
+    references: Sequence[Picture]
+    photos: Sequence[Picture]
+    quads: Tensor
+    subjects: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +181,7 @@ def rectified(view: View) -> Picture:
 class RenderedPairs(Dataset[Pair]):
     """Pairs rendered on demand: the clean reference, slightly retouched, and a photo or a view.
 
-    Photos have ``input_size`` pixels a side, references ``reference_size``.
+    Photos are framed to ``input_size``, references to ``reference_size``.
     """
 
     def __init__(
@@ -181,11 +190,14 @@ class RenderedPairs(Dataset[Pair]):
         input_size: int,
         reference_size: int,
         renderer: Renderer,
+        *,
+        keep_aspect: bool = False,
     ) -> None:
         self._subjects = subjects
-        self.input_size = input_size
-        self.reference_size = reference_size
+        self._input_size = input_size
+        self._reference_size = reference_size
         self._renderer = renderer
+        self._keep_aspect = keep_aspect
 
     def __len__(self) -> int:
         """The number of subjects."""
@@ -196,14 +208,19 @@ class RenderedPairs(Dataset[Pair]):
         rng = np.random.default_rng(draw.seed)
         subject = self._subjects[draw.subject]
         picture = read_picture(subject.reference, LONG_SIDE)
-        reference = squashed(retouched(picture, rng), self.reference_size)
+        reference = retouched(picture, rng)
         if subject.photos and rng.random() < PHOTO_SHARE:
             path = subject.photos[int(rng.integers(len(subject.photos)))]
             nowhere = np.full((4, 2), np.nan, np.float32)
             photo = Photo(retouched(read_picture(path, LONG_SIDE), rng), nowhere)
         else:
             photo = self._view(picture, draw.hardness, rng)
-        return Pair(reference, squashed(photo.picture, self.input_size), photo.quad, draw.subject)
+        return Pair(
+            framed(reference, self._reference_size, keep_aspect=self._keep_aspect),
+            framed(photo.picture, self._input_size, keep_aspect=self._keep_aspect),
+            photo.quad,
+            draw.subject,
+        )
 
     def _view(self, picture: Picture, hardness: float, rng: np.random.Generator) -> Photo:
         around = rng.integers(len(self._subjects), size=rng.integers(4))
@@ -271,18 +288,27 @@ class PairBatches(Sampler[list[Draw]]):
         return list(chosen)
 
 
-def loader(pairs: Dataset[Pair], batches: Iterable[list[Draw]], workers: int) -> DataLoader[Pair]:
-    """The pairs of batches in their order, as tensors, made in so many other processes."""
+def loader(
+    pairs: Dataset[Pair], batches: Iterable[list[Draw]], workers: int
+) -> Iterable[PairBatch]:
+    """The pairs of batches in their order, made in so many other processes."""
     return DataLoader(
         pairs,
         batch_sampler=batches,
         num_workers=workers,
+        collate_fn=as_pair_batch,
         # A fork of a process whose libraries have threads may hang.
         multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_single_threaded,
         # Draws carry their own seeds: the loader must not take from the network's.
         generator=torch.Generator(),
     )
+
+
+def as_pair_batch(pairs: Sequence[Pair]) -> PairBatch:
+    """The pairs as a batch. Their pictures stay arrays: a tensor that is sent takes an open file."""
+    references, photos, quads, subjects = zip(*pairs, strict=True)
+    return PairBatch(references, photos, torch.from_numpy(np.stack(quads)), torch.tensor(subjects))
 
 
 def _single_threaded(_: int) -> None:

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.format import open_memmap
 from rich.progress import track
 from torch.utils.data import Dataset
 
+from training.datasets import Picture
 from training.rendering import Draw, Pair, RenderedPairs, loader
-
-Pictures = npt.NDArray[np.uint8]
 
 # How hard the first of a subject's pairs is; the last is as hard as can be.
 LEAST_HARDNESS = 0.2
-REFERENCES, PHOTOS, QUADS = "references.npy", "photos.npy", "quads.npy"
+# One after the other, the pictures; where each begins, and its height and width; quads.
+PIXELS, PLACES, QUADS = "pixels.bin", "places.npy", "quads.npy"
 
 
 class StoredPairs(Dataset[Pair]):
@@ -27,23 +26,22 @@ class StoredPairs(Dataset[Pair]):
 
     def __init__(self, folder: Path) -> None:
         # Opened where it is first read: the loader sends the dataset to other processes.
+        self._pixels: npt.NDArray[np.uint8] | None = None
         self._folder = folder
-        self._pictures: tuple[Pictures, Pictures] | None = None
+        self._places = np.load(folder / PLACES)
         self._quads = np.load(folder / QUADS)
 
     def __getitem__(self, draw: Draw) -> Pair:
         """One of the pairs of a draw's subject."""
-        if self._pictures is None:
-            self._pictures = (
-                np.load(self._folder / REFERENCES, mmap_mode="r"),
-                np.load(self._folder / PHOTOS, mmap_mode="r"),
-            )
-        references, photos = self._pictures
         rng = np.random.default_rng(draw.seed)
-        place = draw.subject, int(rng.integers(self._quads.shape[1]))
-        return Pair(
-            np.array(references[place]), np.array(photos[place]), self._quads[place], draw.subject
-        )
+        pair = draw.subject, int(rng.integers(self._quads.shape[1]))
+        reference, photo = (self._picture(*place) for place in self._places[pair].tolist())
+        return Pair(reference, photo, self._quads[pair], draw.subject)
+
+    def _picture(self, first: int, height: int, width: int) -> Picture:
+        if self._pixels is None:
+            self._pixels = np.memmap(self._folder / PIXELS, np.uint8, "r")
+        return np.array(self._pixels[first : first + height * width * 3].reshape(height, width, 3))
 
 
 def store(pairs: RenderedPairs, each: int, seed: int, folder: Path) -> StoredPairs:
@@ -54,10 +52,7 @@ def store(pairs: RenderedPairs, each: int, seed: int, folder: Path) -> StoredPai
     if (folder / QUADS).exists():
         return StoredPairs(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    references, photos = (
-        open_memmap(folder / name, "w+", np.uint8, (len(pairs), each, side, side, 3))
-        for name, side in ((REFERENCES, pairs.reference_size), (PHOTOS, pairs.input_size))
-    )
+    places = np.empty((len(pairs), each, 2, 3), np.int64)
     quads = np.empty((len(pairs), each, 4, 2), np.float32)
     hardness = np.linspace(LEAST_HARDNESS, 1, each).tolist()
     draws = [
@@ -65,10 +60,14 @@ def store(pairs: RenderedPairs, each: int, seed: int, folder: Path) -> StoredPai
         for subject in range(len(pairs))
     ]
     rendered = loader(pairs, draws, len(os.sched_getaffinity(0)))
-    for subject, found in enumerate(track(rendered, "Rendering views", total=len(draws))):
-        references[subject], photos[subject], quads[subject] = found[:3]
-    references.flush()
-    photos.flush()
+    with (folder / PIXELS).open("wb") as pixels:
+        for subject, batch in enumerate(track(rendered, "Rendering views", total=len(draws))):
+            quads[subject] = batch.quads
+            for number, pair in enumerate(zip(batch.references, batch.photos, strict=True)):
+                for which, picture in enumerate(pair):
+                    places[subject, number, which] = (pixels.tell(), *picture.shape[:2])
+                    pixels.write(picture.tobytes())
+    np.save(folder / PLACES, places)
     # Written last, and at once: the folder is whole where it is there.
     np.save(folder / f"part-{QUADS}", quads)
     os.replace(folder / f"part-{QUADS}", folder / QUADS)

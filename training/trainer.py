@@ -13,13 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 from torch.utils.tensorboard import SummaryWriter
 
 from indexing.allocator import keep_freed_memory
 from indexing.embedding import Embeddings
-from indexing.network import Embedder, EmbeddingNetwork, as_batch
+from indexing.network import (
+    Embedder,
+    EmbeddingNetwork,
+    SpatialTransformer,
+    framed,
+    in_batches,
+)
 from training.config import TrainingConfig
 from training.curves import plot_curves
 from training.datasets import Picture, fingerprint, read_picture
@@ -29,7 +35,7 @@ from training.mining import read_negatives
 from training.rendering import (
     LONG_SIDE,
     Draw,
-    Pair,
+    PairBatch,
     PairBatches,
     RenderedPairs,
     Renderer,
@@ -103,20 +109,19 @@ def trainable_blocks(config: TrainingConfig, blocks: int, progress: float) -> in
     return min(blocks, config.trainable_blocks + thawed)
 
 
-def mirrored(pairs: Pair) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """References and photos [n, s, s, 3], quads [n, 4, 2], subjects [n], half of all in a mirror.
-
-    ``pairs`` has tensors.
-    """
-    references, photos, quads, subjects = (torch.as_tensor(each) for each in pairs)
-    turned = torch.rand(len(subjects), 1, 1, 1) < 0.5
-    across = quads[:, [1, 0, 3, 2]] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
-    return (
-        torch.where(turned, references.flip(2), references),
-        torch.where(turned, photos.flip(2), photos),
-        torch.where(turned[..., 0], across, quads),
-        subjects,
+def mirrored(pairs: PairBatch) -> PairBatch:
+    """The pairs, half of all as in a mirror."""
+    turned = torch.rand(len(pairs.subjects)) < 0.5
+    across = pairs.quads[:, [1, 0, 3, 2]] * torch.tensor([-1.0, 1.0]) + torch.tensor([1.0, 0.0])
+    references, photos = (
+        [
+            picture[:, ::-1] if turn else picture
+            for picture, turn in zip(pictures, turned, strict=True)
+        ]
+        for pictures in (pairs.references, pairs.photos)
     )
+    quads = torch.where(turned[:, None, None], across, pairs.quads)
+    return PairBatch(references, photos, quads, pairs.subjects)
 
 
 def recall(queries: Embeddings, gallery: Embeddings, answers: Sequence[int]) -> dict[str, float]:
@@ -197,7 +202,7 @@ class Trainer:
             return pairs
         return store(pairs, config.stored_pairs, config.seed, self.run / VIEWS)
 
-    def _batches(self, pairs: RenderedPairs | StoredPairs) -> Iterator[Pair]:
+    def _batches(self, pairs: RenderedPairs | StoredPairs) -> Iterator[PairBatch]:
         config, subjects = self.config, self.split.training
         sampler = PairBatches(
             len(subjects),
@@ -209,17 +214,17 @@ class Trainer:
         )
         return iter(loader(pairs, sampler, config.workers))
 
-    def _learn(self, pairs: Pair) -> float:
+    def _learn(self, batch: PairBatch) -> float:
         """One step on the pairs of n subjects; returns the loss."""
         progress = self._progress(self.history.step)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.config, progress)
         self._thaw(progress)
-        references, photos, quads, subjects = (each.to(self._device) for each in mirrored(pairs))
+        pairs = mirrored(batch)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16):
-            straight, astray = self._straightened(as_batch(photos), quads, progress)
-            vectors = self._embedded(as_batch(references), straight).float()
-        labels = subjects.repeat(2)
+            embedded, astray = self._embedded(pairs, progress)
+        vectors = embedded.float()
+        labels = pairs.subjects.to(self._device).repeat(2)
         loss: Tensor = self._loss(vectors, labels, self._miner(vectors, labels)) + astray
         if self.config.spread_weight:
             loss = loss + self.config.spread_weight * spread(vectors, labels)
@@ -229,29 +234,37 @@ class Trainer:
         self._optimizer.step()
         return float(loss.detach())
 
-    def _embedded(self, references: Tensor, photos: Tensor) -> Tensor:
-        """The embeddings of references, then of photos: [2n, dimension]."""
-        embed = self.network.embed
-        if references.shape == photos.shape:
-            # Batch statistics are of both, as the network's are.
-            return embed(torch.cat([references, photos]))
-        return torch.cat([embed(references), embed(photos)])
+    def _embedded(self, pairs: PairBatch, progress: float) -> tuple[Tensor, Tensor | float]:
+        """The embeddings of references, then of photos, [2n, dimension], and the loss of finding them.
+
+        Where both are of one shape, batch statistics are of both, as the network's are.
+        """
+        network = self.network
+        if network.warp is None:
+            pictures = [*pairs.references, *pairs.photos]
+            return in_batches(network.embed, pictures, self._device), 0.0
+        references, photos = (
+            in_batches(nn.Identity(), pictures, self._device)
+            for pictures in (pairs.references, pairs.photos)
+        )
+        straight, astray = self._straightened(
+            network.warp, photos, pairs.quads.to(self._device), progress
+        )
+        return network.embed(torch.cat([references, straight])), astray
 
     def _straightened(
-        self, photos: Tensor, quads: Tensor, progress: float
-    ) -> tuple[Tensor, Tensor | float]:
+        self, warp: SpatialTransformer, photos: Tensor, quads: Tensor, progress: float
+    ) -> tuple[Tensor, Tensor]:
         """Photos [n, 3, s, s] as the backbone is to see them, and the loss of finding what they show."""
-        warp = self.network.warp
-        if warp is None:
-            return photos, 0.0
         rough, precise = (each.float() for each in warp.guesses(photos))
         true = turned_to(quads, rough.detach())
         known = true.isfinite()
-        astray = sum(
-            smooth_l1_loss(each[known], true[known], reduction="sum", beta=LOCATION_PRECISION)
-            / max(1, int(known.sum()))
-            for each in (rough, precise)
-        )
+        astray = torch.stack(
+            [
+                smooth_l1_loss(each[known], true[known], reduction="sum", beta=LOCATION_PRECISION)
+                for each in (rough, precise)
+            ]
+        ).sum() / max(1, int(known.sum()))
         told = torch.rand(len(true), 1, 1, device=true.device) < max(LEAST_TOLD, 1 - 3 * progress)
         about = true + TOLD_ERROR * torch.randn_like(true)
         taken = torch.where(told & known, about, precise.detach())
@@ -291,7 +304,13 @@ class Trainer:
             return history.validation[-1]
         config, network = self.config, self._averaged()
         measured = judge.measure(
-            Embedder(network, "in training", config.input_size, config.reference_size)
+            Embedder(
+                network,
+                "in training",
+                config.input_size,
+                config.reference_size,
+                keep_aspect=config.keep_aspect,
+            )
         )
         history.validation.append({"step": float(history.step)} | measured)
         for name, value in measured.items():
@@ -358,8 +377,15 @@ class Trainer:
             self.network.load_state_dict(load_file(Path(config.start) / NETWORK))
         elif config.weights:
             some = self.split.training[:: max(1, len(self.split.training) // ENOUGH_REFERENCES)]
-            references = [read_picture(each.reference, LONG_SIDE) for each in some]
-            begin_with_components(self.network, references, config.reference_size)
+            references = [
+                framed(
+                    read_picture(each.reference, LONG_SIDE),
+                    config.reference_size,
+                    keep_aspect=config.keep_aspect,
+                )
+                for each in some
+            ]
+            begin_with_components(self.network, references)
             self._pretrained = [weights.detach().clone() for weights in self.network.parameters()]
 
 
@@ -398,7 +424,13 @@ class _Judge:
 
 def _pairs(config: TrainingConfig, subjects: Sequence[Subject]) -> RenderedPairs:
     renderer = Renderer(config.views, round(1.2 * config.input_size))
-    return RenderedPairs(subjects, config.input_size, config.reference_size, renderer)
+    return RenderedPairs(
+        subjects,
+        config.input_size,
+        config.reference_size,
+        renderer,
+        keep_aspect=config.keep_aspect,
+    )
 
 
 def _files(subjects: Sequence[Subject]) -> list[Path]:

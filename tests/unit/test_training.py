@@ -10,7 +10,7 @@ from torchvision.models import get_model
 from typer.testing import CliRunner
 
 from indexing.embedding import Embeddings
-from indexing.network import UNIT_SQUARE, EmbeddingNetwork, as_batch, squashed
+from indexing.network import UNIT_SQUARE, EmbeddingNetwork, as_batch
 from training.__main__ import app
 from training.config import TrainingConfig, read_config
 from training.datasets import DatasetError, find_pictures, fingerprint, read_dataset
@@ -25,6 +25,7 @@ from training.rendering import (
     Renderer,
     Subject,
     Views,
+    as_pair_batch,
     numbered,
     turned_to,
     upright,
@@ -188,6 +189,18 @@ def test_pairs_are_rendered_the_same_from_the_same_draw(folder, views):
         assert np.array_equal(one, other)
 
 
+def test_stored_pairs_keep_their_aspect(folder, tmp_path):
+    strip = np.random.default_rng(0).integers(0, 256, (80, 160, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "strip.png"), strip)
+    renderer = Renderer(Views.FULL, 80)
+    rendered = RenderedPairs([Subject(tmp_path / "strip.png")], 48, 32, renderer, keep_aspect=True)
+    pairs = store(rendered, 9, 5, tmp_path / "views")
+    drawn = [pairs[draw] for draw in draws(30, subjects=1)]
+    assert {each.reference.shape for each in drawn} == {(24, 48, 3)}
+    # Phones are held either way.
+    assert {each.photo.shape for each in drawn} == {(40, 56, 3), (56, 40, 3)}
+
+
 def test_kinds_of_views_differ(folder):
     rendered = {
         b"".join(pairs_of(folder, views=views)[draw].photo.tobytes() for draw in draws(8))
@@ -239,27 +252,25 @@ def test_a_quad_turned_by_45_degrees_may_begin_at_either_corner():
 
 def test_half_the_pairs_are_seen_in_a_mirror():
     torch.manual_seed(0)
-    picture = torch.zeros(40, 4, 4, 3, dtype=torch.uint8)
-    picture[:, :, 0] = 9
-    left = torch.tensor([[0.0, 0.0], [0.25, 0.0], [0.25, 1.0], [0.0, 1.0]])
-    pairs = Pair(picture[:, :2, :2], picture, left.expand(40, 4, 2), torch.arange(40))
-    references, photos, quads, subjects = mirrored(pairs)
-    turned = photos[:, 0, 0, 0] == 0
+    picture = np.zeros((4, 4, 3), np.uint8)
+    picture[:, 0] = 9
+    left = np.array([[0.0, 0.0], [0.25, 0.0], [0.25, 1.0], [0.0, 1.0]], np.float32)
+    shown = mirrored(as_pair_batch([Pair(picture[:2], picture, left, n) for n in range(40)]))
+    turned = torch.tensor([not photo[0, 0].any() for photo in shown.photos])
     assert 10 < int(turned.sum()) < 30
-    assert torch.equal(turned, references[:, 0, 0, 0] == 0)
-    assert torch.equal(subjects, torch.arange(40))
+    assert torch.equal(shown.subjects, torch.arange(40))
     right = torch.tensor([[0.75, 0.0], [1.0, 0.0], [1.0, 1.0], [0.75, 1.0]])
-    assert torch.equal(quads[turned], right.expand(int(turned.sum()), 4, 2))
-    assert (photos[turned][:, :, -1] == 9).all()
-    assert (references[turned][:, :, -1] == 9).all()
+    assert torch.equal(shown.quads[turned], right.expand(int(turned.sum()), 4, 2))
+    for turn, *pair in zip(turned, shown.references, shown.photos, strict=True):
+        assert all((each[:, -1 if turn else 0] == 9).all() for each in pair)
 
 
 def test_stored_pairs_are_rendered_once_and_drawn_again(folder, tmp_path):
     rendered, stored = pairs_of(folder), tmp_path / "views"
     store(rendered, 2, 5, stored)
-    written = (stored / "photos.npy").stat().st_mtime_ns
+    written = (stored / "pixels.bin").stat().st_mtime_ns
     pairs = store(rendered, 2, 5, stored)
-    assert (stored / "photos.npy").stat().st_mtime_ns == written
+    assert (stored / "pixels.bin").stat().st_mtime_ns == written
     expected = [rendered[Draw(3, (5, 3, number), hard)] for number, hard in ((0, 0.2), (1, 1.0))]
     drawn = [pairs[Draw(3, (number,), 0.7)] for number in range(20)]
     assert {contents(each) for each in drawn} == {contents(each) for each in expected}
@@ -271,7 +282,7 @@ def contents(pair):
 
 def test_stored_pairs_that_were_not_finished_are_rendered_anew(folder, tmp_path):
     rendered = pairs_of(folder)
-    (tmp_path / "photos.npy").write_bytes(b"cut off")
+    (tmp_path / "pixels.bin").write_bytes(b"cut off")
     store(rendered, 1, 5, tmp_path)
     assert StoredPairs(tmp_path)[Draw(0, (1,), 1.0)].photo.any()
 
@@ -384,12 +395,11 @@ def test_a_head_begins_with_the_principal_components_of_references():
     network = EmbeddingNetwork("resnet18", 4)
     before = network.head.weight.clone()
     pictures = list(np.random.default_rng(0).integers(0, 256, (9, 40, 40, 3), np.uint8))
-    begin_with_components(network, pictures[:4], 32)
+    begin_with_components(network, pictures[:4])
     assert torch.equal(network.head.weight, before)
-    begin_with_components(network, pictures, 32)
+    begin_with_components(network, pictures)
     with torch.no_grad():
-        batch = as_batch(torch.from_numpy(np.stack([squashed(each, 32) for each in pictures])))
-        features = network.pool(network.features(batch))
+        features = network.pool(network.features(as_batch(torch.from_numpy(np.stack(pictures)))))
         found = network.head(features)
     deviations = torch.linalg.svdvals(features - features.mean(0))[:4]
     products = found.T @ found
@@ -402,6 +412,12 @@ def test_a_head_begins_with_the_principal_components_of_references():
 def test_info_nce_takes_no_sampling(folder):
     with pytest.raises(ValueError, match="InfoNCE learns from all of a batch"):
         config(folder, loss=LossName.INFO_NCE, sampling=Sampling.SEMI_HARD)
+
+
+@pytest.mark.parametrize("changes", [{"spatial_transformer": True}, {"architecture": "vit_b_16"}])
+def test_what_takes_squares_keeps_no_aspect(folder, changes):
+    with pytest.raises(ValueError, match="takes squares"):
+        config(folder, keep_aspect=True, **changes)
 
 
 def test_training_lowers_the_loss_and_leaves_a_usable_network(folder, tmp_path):
