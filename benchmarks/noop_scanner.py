@@ -22,7 +22,7 @@ class NoopScanning:
     async def scan(self, publisher: Publisher, image: bytes, min_gallery_version: int) -> Scan:
         """Finds nothing."""
         photo = Photo(publisher.id, None, publisher.false_accept_budget)  # type: ignore[arg-type]
-        scan = Scan("no-op", NOTHING, photo, (1, 1))
+        scan = Scan("no-op", NOTHING, {}, photo, (1, 1))
         return await self._queue.ask(publisher.id, scan, publisher.scan_weight)
 
 

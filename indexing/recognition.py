@@ -80,7 +80,7 @@ class Recogniser:
 
     def __init__(self, bundle: Bundle) -> None:
         self._features = FeatureExtractor(bundle)
-        self._calibration = bundle.calibration
+        self.calibration = bundle.calibration
         self.model_version = bundle.version
 
     async def recognise(self, photos: Sequence[Photo], search: Search) -> list[Recognition]:
@@ -140,7 +140,7 @@ class Recogniser:
         return not certain or _unexplained(query.local, certain) > UNEXPLAINED_SHARE
 
     def _accepted(self, photo: Photo, result: SearchResult) -> tuple[Match, ...]:
-        return accepted(result.candidates, self._calibration, photo.false_accept_budget)
+        return accepted(result.candidates, self.calibration, photo.false_accept_budget)
 
     def _recognition(
         self,

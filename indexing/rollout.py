@@ -104,6 +104,11 @@ class Serving:
         versions = [self.default, *((rollout.model, rollout.former) if rollout else ())]
         return tuple(dict.fromkeys(versions))
 
+    @property
+    def needed(self) -> frozenset[str]:
+        """The versions that serve or are to serve soon: two at most."""
+        return frozenset({*self.written, *self.publishers.values()})
+
 
 @dataclass(frozen=True, slots=True)
 class BackfillProgress:

@@ -14,7 +14,6 @@ from indexing.gallery import GalleryStore
 from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE
 from indexing.reference import Publisher, Reference
-from server.models import Models
 from server.scanning import Scanning
 
 JPEG_QUALITY = 85
@@ -57,17 +56,10 @@ class Explained:
 class Explainer:
     """Explains scans, with the reference images of the blob store."""
 
-    def __init__(
-        self,
-        scanning: Scanning,
-        store: GalleryStore,
-        blobs: BlobStore,
-        models: Models,
-    ) -> None:
+    def __init__(self, scanning: Scanning, store: GalleryStore, blobs: BlobStore) -> None:
         self._scanning = scanning
         self._store = store
         self._blobs = blobs
-        self._models = models
 
     async def explain(self, publisher: Publisher, question: Question) -> Explained:
         """Scans a photo as ever, and says what became of the candidates.
@@ -81,8 +73,7 @@ class Explainer:
         )
         scan = await self._scanning.scan(publisher, question.image, question.min_gallery_version)
         found = scan.recognition
-        model = await self._models.get(found.model_version)
-        judge = Judge(model.bundle.calibration, publisher.false_accept_budget)
+        judge = Judge(scan.calibration, publisher.false_accept_budget)
         judgements = judge.judge(found.candidates, found.matches)
         wanted = judgements[: question.count] if asked is None else [_of(asked, judgements)]
         counts = [found.keypoints[each.channel] if each.channel else 0 for each in wanted]

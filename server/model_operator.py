@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from indexing.bundle import Bundle, load_bundle
+from indexing.bundle import Manifest, load_bundle
 from indexing.bundle_store import FILES, BundleStore
 from indexing.errors import BundleInvalid
 from indexing.gallery_backfill import BackfillStore
@@ -62,6 +62,8 @@ class ModelOperator:
         self._counts = counts
         self._watch = watch
         self._preparer = preparer
+        # One after another, as a check loads the whole model, beside those that serve.
+        self._checking = asyncio.Lock()
 
     async def register(self, pieces: AsyncIterator[tuple[str, bytes]]) -> StoredModel:
         """Registers the bundle whose files come in pieces, each with its file's name.
@@ -71,9 +73,10 @@ class ModelOperator:
         with tempfile.TemporaryDirectory() as draft:
             folder = Path(draft)
             size = await _received(folder, pieces)
-            bundle = await asyncio.to_thread(_verified, folder)
-            await self._bundles.put(bundle.version, folder)
-            return await self._store.register(bundle.version, bundle.manifest, size)
+            async with self._checking:
+                version, manifest = await asyncio.to_thread(_verified, folder)
+            await self._bundles.put(version, folder)
+            return await self._store.register(version, manifest, size)
 
     async def model(self, version: str) -> StoredModel:
         """A model version. Raises ModelNotFound."""
@@ -184,10 +187,11 @@ async def _received(folder: Path, pieces: AsyncIterator[tuple[str, bytes]]) -> i
     return size
 
 
-def _verified(folder: Path) -> Bundle:
+def _verified(folder: Path) -> tuple[str, Manifest]:
+    """The version and the manifest of the bundle in a folder. Raises BundleInvalid."""
     try:
         bundle = load_bundle(folder)
         bundle.verify()
     except BundleInvalid as error:
         raise BundleInvalid(path=SENT, problem=error.details["problem"]) from error
-    return bundle
+    return bundle.version, bundle.manifest

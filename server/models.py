@@ -88,7 +88,8 @@ class ServingFollower:
 class Models:
     """The loaded model versions: those that serve, and that of the rollout under way.
 
-    ``name`` is this process's own: under it, it says which versions it has.
+    Never are more than these two loaded: what is not needed any more goes before another comes, and
+    they come one at a time. ``name`` is this process's own: under it, it says which versions it has.
     """
 
     def __init__(
@@ -105,24 +106,23 @@ class Models:
         self._name = name
         self._batch_size = batch_size
         self._loaded: dict[str, asyncio.Task[Model]] = {}
+        self._loading = asyncio.Lock()
 
     async def get(self, version: str) -> Model:
-        """A model version, loaded once. Raises ModelUnavailable."""
+        """A model version, loaded once.
+
+        Raises ModelUnavailable, also for one that is neither loaded nor needed any more.
+        """
         try:
             return await self._get(version)
         except BundleInvalid as error:
             raise ModelUnavailable(model=version) from error
 
     async def _get(self, version: str) -> Model:
-        if version not in self._loaded:
-            self._loaded[version] = asyncio.create_task(self._made(version))
-        task = self._loaded[version]
-        try:
-            return await asyncio.shield(task)
-        except ImageLinkError:
-            if self._loaded.get(version) is task:
-                del self._loaded[version]
-            raise
+        task = self._loaded.get(version)
+        if task is None or (task.done() and task.exception() is not None):
+            task = self._loaded[version] = asyncio.create_task(self._made(version))
+        return await asyncio.shield(task)
 
     def version(self, publisher: str) -> str:
         """The version that serves a publisher."""
@@ -137,7 +137,14 @@ class Models:
 
         Raises ModelUnavailable.
         """
-        return [await self.get(version) for version in self._follower.serving.written]
+        while True:
+            versions = self._follower.serving.written
+            try:
+                return [await self.get(version) for version in versions]
+            except ModelUnavailable:
+                # One may have gone out of use while it waited to be loaded.
+                if versions == self._follower.serving.written:
+                    raise
 
     async def refresh(self) -> None:
         """Looks anew which versions serve. Raises DatabaseUnavailable."""
@@ -150,12 +157,10 @@ class Models:
         await self.written()
 
     async def follow(self) -> None:
-        """Loads what is to serve soon, drops what does not any more, and says so, without end."""
+        """Drops what does not serve any more, loads what is to serve soon, and says so, without end."""
         while True:
-            serving = self._follower.serving
-            await self._load_all(serving)
-            for version in self._needless(serving):
-                del self._loaded[version]
+            self._drop_needless()
+            await self._load_all(self._follower.serving)
             with suppress(DatabaseUnavailable):
                 await self._store.see_scanner(self._name, self._ready())
             with suppress(TimeoutError):
@@ -178,14 +183,22 @@ class Models:
                 await self._store.fail(rollout.id, str(error))
         log.error("model refused", version=version, why=str(error))
 
-    def _needless(self, serving: Serving) -> list[str]:
-        needed = {*serving.written, *serving.publishers.values()}
-        return [version for version in self._loaded if version not in needed]
+    def _drop_needless(self) -> None:
+        """Drops what is not needed. What still loads stays, so that it is not loaded twice."""
+        needed = self._follower.serving.needed
+        for version, task in list(self._loaded.items()):
+            if task.done() and version not in needed:
+                del self._loaded[version]
 
     def _ready(self) -> list[str]:
         done = [(version, task) for version, task in self._loaded.items() if task.done()]
         return [version for version, task in done if task.exception() is None]
 
     async def _made(self, version: str) -> Model:
-        bundle = await self._load(version)
-        return await asyncio.to_thread(warmed, bundle, self._batch_size)
+        async with self._loading:
+            self._drop_needless()
+            # It may have gone out of use while it waited for others.
+            if version not in self._follower.serving.needed:
+                raise ModelUnavailable(model=version)
+            bundle = await self._load(version)
+            return await asyncio.to_thread(warmed, bundle, self._batch_size)

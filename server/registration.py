@@ -212,8 +212,9 @@ class Registrar:
                 new = replace(new, features=features)
 
     async def _prepare(self, data: bytes) -> tuple[ReferenceImage, tuple[ImageFeatures, ...]]:
-        models = await self._models.written()
         async with self._preparing:
+            # Not before it is its turn: who waits would keep versions that nobody needs any more.
+            models = await self._models.written()
             return await asyncio.to_thread(_prepared, models, data)
 
 

@@ -99,6 +99,8 @@ class RolloutDriver:
 
     async def _backfill_of(self, rollout: Rollout) -> Backfill:
         if self._backfill is None or self._backfill[0] != rollout.id:
+            # The versions of the rollout before go with its backfill, before others are loaded.
+            self._backfill = None
             former, new = await self._both(rollout)
             made = Backfill(self._images, self._blobs, former.features, new.features, rollout)
             self._backfill = (rollout.id, made)

@@ -12,6 +12,7 @@ from typing import Protocol
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 from structlog.contextvars import bound_contextvars
 
+from indexing.decision import Calibration
 from indexing.errors import ImageLinkError, ModelUnavailable
 from indexing.image import decode
 from indexing.keypoints import Channel
@@ -32,11 +33,12 @@ Outcome = Recognition | ImageLinkError
 @dataclass(frozen=True, slots=True)
 class Scan:
     """A recognised photo: the scan's id, the photo as it was looked at, and its (width, height) in
-    pixels as it came.
+    pixels as it came; ``calibration`` is that of the model version that recognised it.
     """
 
     id: str
     recognition: Recognition
+    calibration: Calibration
     photo: Photo
     size: tuple[int, int]
 
@@ -182,7 +184,8 @@ def _scan(
     if isinstance(found, ImageLinkError):
         return found
     recognition = replace(found, seconds={**before, **found.seconds})
-    return Scan(scan_id, recognition, decoded.asked.photo, decoded.size)
+    asked = decoded.asked
+    return Scan(scan_id, recognition, asked.recogniser.calibration, asked.photo, decoded.size)
 
 
 class PlacedGalleries:

@@ -11,7 +11,6 @@ import structlog
 from indexing.errors import ImageLinkError, Overloaded
 from indexing.reference import Publisher
 from indexing.session import Session, Sighting
-from server.models import Models
 from server.rpc import logged_fault
 from server.scanning import Scan, Scanning
 from server.streaming import newest, numbered
@@ -65,9 +64,8 @@ Event = Seen | Failed | Ended
 class CameraSessions:
     """The camera sessions of this process, ``most`` at a time: each takes up a request that lasts."""
 
-    def __init__(self, scanning: Scanning, models: Models, most: int) -> None:
+    def __init__(self, scanning: Scanning, most: int) -> None:
         self._scanning = scanning
-        self._models = models
         self._most = most
         self._running = 0
 
@@ -83,7 +81,7 @@ class CameraSessions:
             raise Overloaded
         self._running += 1
         try:
-            camera = _Camera(self._scanning, self._models, publisher, plan)
+            camera = _Camera(self._scanning, publisher, plan)
             async with aclosing(camera.watch(images)) as events:
                 async for event in events:
                     yield event
@@ -95,14 +93,9 @@ class _Camera:
     """One session."""
 
     def __init__(
-        self,
-        scanning: Scanning,
-        models: Models,
-        publisher: Callable[[], Publisher],
-        plan: SessionPlan,
+        self, scanning: Scanning, publisher: Callable[[], Publisher], plan: SessionPlan
     ) -> None:
         self._scanning = scanning
-        self._models = models
         self._publisher = publisher
         self._plan = plan
         self._session = Session(publisher().false_accept_budget, plan.reappear_after)
@@ -128,13 +121,11 @@ class _Camera:
         publisher = self._publisher()
         try:
             scan = await self._scanning.scan(publisher, image, self._plan.min_gallery_version)
-            model = await self._models.get(scan.recognition.model_version)
         except ImageLinkError as error:
             return [Failed(number, dropped, error)]
         except Exception as error:
             return [Failed(number, dropped, logged_fault("ScanStream", error))]
-        calibration = model.bundle.calibration
-        sightings = self._session.see(scan.recognition.candidates, calibration, seconds)
+        sightings = self._session.see(scan.recognition.candidates, scan.calibration, seconds)
         for sighting in sightings:
             log.info("sighting", scan=scan.id, publisher=publisher.id, frames=sighting.frames)
         return [Seen(number, dropped, sighting, scan) for sighting in sightings]

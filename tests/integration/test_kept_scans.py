@@ -92,7 +92,7 @@ async def grow_older(dsn: str, scan_id: str, age: timedelta) -> None:
 def a_scan(scan_id: str, *answered: str) -> Scan:
     matches = tuple(Match(candidate(reference, 20.0), 9.0) for reference in answered)
     found = Recognition(MODEL, matches, None, 1, (), (), {}, {})
-    return Scan(scan_id, found, Photo("acme", PHOTO, 0.001), (4000, 3000))
+    return Scan(scan_id, found, {}, Photo("acme", PHOTO, 0.001), (4000, 3000))
 
 
 # What is kept, and how long

@@ -50,6 +50,17 @@ def test_a_publisher_of_the_canary_is_served_by_the_new_version() -> None:
     assert [serving.version(name) for name in ("first", "other")] == ["new", "old"]
 
 
+@pytest.mark.parametrize(
+    "state", [None, RolloutState.BACKFILLING, RolloutState.CANARY, RolloutState.ACTIVE]
+)
+def test_two_versions_are_needed_while_a_rollout_is_under_way(state: RolloutState | None) -> None:
+    rollout = replace(ROLLOUT, state=state) if state else None
+    publishers = {"first": "new"} if state is RolloutState.CANARY else {}
+    default = "new" if state is RolloutState.ACTIVE else "old"
+    needed = Serving(0, default, publishers, rollout).needed
+    assert needed == ({"new", "old"} if state else {"old"})
+
+
 def test_a_state_that_does_not_allow_it_is_named() -> None:
     with pytest.raises(RolloutStateInvalid, match="is backfilling: wait"):
         ROLLOUT.check(SWITCHABLE, "wait")

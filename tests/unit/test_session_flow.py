@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from indexing.errors import ApiKeyInvalid, ImageInvalid, Overloaded
-from indexing.recognition import Recognition
+from indexing.recognition import Photo, Recognition
 from indexing.reference import Publisher
 from server.scanning import Scan
 from server.sessions import CameraSessions, Ended, Event, Failed, Seen, SessionPlan
@@ -46,17 +45,12 @@ class Scanning:
             raise ZeroDivisionError
         candidates = () if image == b"nothing" else (candidate(image.decode(), 20.0),)
         recognition = Recognition("v1", (), None, min_gallery_version, candidates, (), {}, {})
-        return Scan("scan", recognition, np.zeros((2, 2, 3), np.uint8), (2, 2))
-
-
-class Models:
-    async def get(self, version: str) -> object:
-        assert version == "v1"
-        return SimpleNamespace(bundle=SimpleNamespace(calibration=CALIBRATION))
+        photo = Photo("acme", np.zeros((2, 2, 3), np.uint8), 0.001)
+        return Scan("scan", recognition, CALIBRATION, photo, (2, 2))
 
 
 def sessions(scanning: Scanning, most: int = 2) -> CameraSessions:
-    return CameraSessions(scanning, Models(), most)  # type: ignore[arg-type]
+    return CameraSessions(scanning, most)  # type: ignore[arg-type]
 
 
 async def frames(*images: bytes) -> AsyncIterator[bytes]:
