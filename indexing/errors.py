@@ -201,6 +201,10 @@ class ModelInUse(ImageLinkError):
     """Model version '{model}' cannot be deleted: {problem}"""
 
 
+class ModelTooLarge(ImageLinkError):
+    """With this model version a process needs {needed} MB for models, more than the {limit} of model_memory_mb: end the rollout under way, if there is one, or raise that."""
+
+
 class ModelUnavailable(ImageLinkError):
     """Model version '{model}' cannot serve now: try again in a moment."""
 

@@ -189,7 +189,9 @@ class Scanner(Services):
             Explainer(scanning, store, blobs),
             Assessor(models.serving, galleries.search),
             placer,
-            ModelOperator(versions, bundles, images, counts, watch, preparer),
+            ModelOperator(
+                versions, bundles, images, counts, watch, preparer, settings.model_memory_mb
+            ),
         )
         followers = (eraser, placed, rebalancer, serving, models, monitoring, keeper, supervisor)
         self._following = [asyncio.create_task(each.follow()) for each in followers]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from indexing.bundle import Manifest, load_bundle
 from indexing.bundle_store import FILES, BundleStore
-from indexing.errors import BundleInvalid
+from indexing.errors import BundleInvalid, ModelTooLarge
 from indexing.gallery_backfill import BackfillStore
 from indexing.gallery_models import ModelStore, StoredModel
 from indexing.gallery_watch import ScanCountStore
@@ -22,6 +22,7 @@ from indexing.rollout import (
     Serving,
     ShadowAgreement,
 )
+from server.models import model_memory_mb
 from server.monitoring import Watch
 from server.rollout_driver import Preparer
 
@@ -45,7 +46,10 @@ class RolloutView:
 
 
 class ModelOperator:
-    """Registers model versions and rolls them out."""
+    """Registers model versions and rolls them out.
+
+    A process may hold model versions of ``memory_mb`` megabytes; 0 is no limit.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class ModelOperator:
         counts: ScanCountStore,
         watch: Watch,
         preparer: Preparer,
+        memory_mb: int,
     ) -> None:
         self._store = store
         self._bundles = bundles
@@ -62,18 +67,20 @@ class ModelOperator:
         self._counts = counts
         self._watch = watch
         self._preparer = preparer
+        self._memory_mb = memory_mb
         # One after another, as a check loads the whole model, beside those that serve.
         self._checking = asyncio.Lock()
 
     async def register(self, pieces: AsyncIterator[tuple[str, bytes]]) -> StoredModel:
         """Registers the bundle whose files come in pieces, each with its file's name.
 
-        Raises BundleInvalid; nothing is kept then.
+        Raises BundleInvalid and ModelTooLarge; nothing is kept then.
         """
         with tempfile.TemporaryDirectory() as draft:
             folder = Path(draft)
             size = await _received(folder, pieces)
             async with self._checking:
+                await self._check_memory(size)
                 version, manifest = await asyncio.to_thread(_verified, folder)
             await self._bundles.put(version, folder)
             return await self._store.register(version, manifest, size)
@@ -96,7 +103,8 @@ class ModelOperator:
     async def start(
         self, version: str, max_images_per_second: float, shadow_share: float
     ) -> RolloutView:
-        """Begins a rollout. Raises ModelNotFound, ModelInUse and RolloutUnderWay."""
+        """Begins a rollout. Raises ModelNotFound, ModelInUse, RolloutUnderWay and ModelTooLarge."""
+        await self._check_memory((await self._store.model(version)).size, version)
         return await self._view(
             await self._store.start(version, max_images_per_second, shadow_share)
         )
@@ -153,6 +161,14 @@ class ModelOperator:
     async def end(self, rollout: str) -> RolloutView:
         """Completes or cancels a rollout. Raises RolloutNotFound and RolloutStateInvalid."""
         return await self._view(await self._store.end(rollout))
+
+    async def _check_memory(self, size: int, version: str | None = None) -> None:
+        """Raises ModelTooLarge where a process has no room for a bundle beside what it needs."""
+        others = (await self._store.serving()).needed - {version}
+        sizes = [each.size for each in await self._store.models() if each.version in others]
+        needed = sum(map(model_memory_mb, [*sizes, size]))
+        if needed > self._memory_mb > 0:
+            raise ModelTooLarge(needed=needed, limit=self._memory_mb)
 
     async def _view(self, rollout: Rollout) -> RolloutView:
         serving = await self._store.serving()

@@ -15,6 +15,8 @@ from indexing.recognition import Recogniser
 from indexing.rollout import SWITCHED, Serving
 
 COMPARE_SECONDS = 2.0
+# What a loaded version takes beside the megabytes of its bundle, and how many times these.
+MODEL_MB, BUNDLE_COPIES = 100, 4
 
 log = structlog.get_logger()
 
@@ -39,6 +41,11 @@ def warmed(bundle: Bundle, batch_size: int) -> Model:
     for count in (1, batch_size):
         features.embed([test_picture()] * count)
     return Model(bundle, features, Recogniser(bundle))
+
+
+def model_memory_mb(bundle_bytes: int) -> int:
+    """What a process needs for a loaded model version, by its bundle, in MB; measured, not exact."""
+    return MODEL_MB + BUNDLE_COPIES * bundle_bytes // 1_000_000
 
 
 class ServingFollower:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, PositiveInt, SecretStr, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -93,6 +93,10 @@ class Settings(StorageSettings):
     )
     gallery_memory_mb: PositiveInt = Field(
         4096, description="Memory for galleries in each shard replica, in MB."
+    )
+    model_memory_mb: NonNegativeInt = Field(
+        1000,
+        description="Memory for model versions in each process, in MB; one that is too large is refused. 0 for no limit.",
     )
     snapshot_dir: Path | None = Field(
         None,

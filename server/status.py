@@ -54,6 +54,7 @@ STATUSES: dict[type[errors.ImageLinkError], tuple[grpc.StatusCode, str]] = {
     errors.BundleInvalid: (_C.INVALID_ARGUMENT, "BUNDLE_INVALID"),
     errors.ModelNotFound: (_C.NOT_FOUND, "MODEL_NOT_FOUND"),
     errors.ModelInUse: (_C.FAILED_PRECONDITION, "MODEL_IN_USE"),
+    errors.ModelTooLarge: (_C.FAILED_PRECONDITION, "MODEL_TOO_LARGE"),
     errors.ModelUnavailable: (_C.UNAVAILABLE, "MODEL_UNAVAILABLE"),
     errors.RolloutNotFound: (_C.NOT_FOUND, "ROLLOUT_NOT_FOUND"),
     errors.RolloutUnderWay: (_C.FAILED_PRECONDITION, "ROLLOUT_UNDER_WAY"),

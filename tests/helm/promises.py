@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
+from indexing.bundle import DEFAULT_BUNDLE
 from server.deployments import SERVICERS
+from server.models import model_memory_mb
 from tests.helm.chart import (
     RELEASE,
     Document,
@@ -21,6 +23,9 @@ from tests.helm.chart import (
 )
 
 WRITABLE = {"emptyDir", "ephemeral", "persistentVolumeClaim"}
+# What docs/operations.md reckons with: Ray in each pod, and its head besides; a shard without galleries; a
+# scanner or a worker without models, and the worker's greater batches.
+RAY_MB, HEAD_MB, SHARD_MB, PROCESS_MB, WORKER_BATCHES_MB = 700, 500, 300, 500, 100
 SECRET_WORDS = re.compile(r"password|passwd|secret|token|(_|^)key$|database_url", re.IGNORECASE)
 
 
@@ -78,6 +83,27 @@ def pods_have_requests_and_limits(found: list[Document]) -> None:
     for pod in pods(found):
         for kind in ("requests", "limits"):
             assert {"cpu", "memory"} <= pod.container["resources"][kind].keys()
+
+
+def pods_have_room_for_models(found: list[Document]) -> None:
+    """Each process of a pod has its models, those of two versions at least.
+
+    The worker of a rollout may run in any pod: beside the scanners, or beside a shard.
+    """
+    settings = serve_config(found)["applications"][0]["args"]
+    models = settings["model_memory_mb"]
+    default = sum(file.stat().st_size for file in DEFAULT_BUNDLE.iterdir())
+    assert models >= 2 * model_memory_mb(default)
+    worker = PROCESS_MB + models + WORKER_BATCHES_MB
+    per_pod = _custom_resources(groups(found)["scanner"])["scanner"]
+    beside = {
+        "head": HEAD_MB,
+        "scanner": per_pod * (PROCESS_MB + models),
+        "shard": SHARD_MB + settings["gallery_memory_mb"],
+    }
+    for pod in ray_pods(found):
+        memory = pod.container["resources"]["limits"]["memory"]
+        assert RAY_MB + beside[pod.name] + worker <= _megabytes(memory), pod.name
 
 
 def pods_spread(found: list[Document]) -> None:
@@ -269,6 +295,7 @@ PROMISES: tuple[Promise, ...] = (
     budgets_keep_all_but_one,
     containers_are_confined,
     pods_have_requests_and_limits,
+    pods_have_room_for_models,
     pods_spread,
     pods_drain_before_they_end,
     services_find_their_pods,
@@ -287,6 +314,10 @@ PROMISES: tuple[Promise, ...] = (
     only_the_api_is_open,
     traces_may_leave,
 )
+
+
+def _megabytes(memory: str) -> float:
+    return int(memory.removesuffix("Gi")) * 2**30 / 1e6
 
 
 def _custom_resources(group: Document) -> dict[str, Any]:

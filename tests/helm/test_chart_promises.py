@@ -105,6 +105,24 @@ MUTATIONS = {
         '""',
         promises.traces_may_leave,
     ),
+    "scanners without room for the worker of a rollout": (
+        "values.yaml",
+        r"(scanner:(\n  .*)+limits: .*)4Gi",
+        r"\g<1>3Gi",
+        promises.pods_have_room_for_models,
+    ),
+    "models that take what galleries need": (
+        "values.yaml",
+        r"model_memory_mb: 1000",
+        "model_memory_mb: 4000",
+        promises.pods_have_room_for_models,
+    ),
+    "no room for two models": (
+        "values.yaml",
+        r"model_memory_mb: 1000",
+        "model_memory_mb: 200",
+        promises.pods_have_room_for_models,
+    ),
     "scanners that take the CPUs of shards": (
         "templates/rayservice.yaml",
         r'num-cpus: "0"',

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from psycopg_pool import AsyncConnectionPool
@@ -21,12 +20,14 @@ from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_backfill import BackfillStore
 from indexing.gallery_models import ModelStore
 from indexing.gallery_records import ImageFeatures
+from indexing.gallery_watch import ScanCountStore
 from indexing.gate import GateReport, VersionQuality
 from indexing.network import Embedder
 from indexing.rollout import RolloutState
 from server import model_operator
 from server.model_operator import ModelOperator
-from server.models import Models, ServingFollower
+from server.models import Models, ServingFollower, model_memory_mb
+from server.monitoring import Watch
 from server.rollout_driver import RolloutDriver
 from tests.integration.references import a_reference
 
@@ -111,7 +112,7 @@ async def process(
     store, versions = ModelStore(pool), list(folders)
     for version, folder in folders.items():
         await bundles.put(version, folder)
-        await store.register(version, load_bundle(folder).manifest, 1)
+        await store.register(version, load_bundle(folder).manifest, bundle_bytes(folder))
     await store.begin_serving(versions[0])
     follower, loader = ServingFollower(store, versions[0]), Loader(bundles)
     models = Models(loader.load, follower, store, "process", 1)
@@ -234,10 +235,49 @@ async def test_bundles_that_are_sent_are_in_memory_one_at_a_time(
         return bundle
 
     monkeypatch.setattr(model_operator, "load_bundle", counted)
-    unused: Any = None
-    operator = ModelOperator(process.store, process.loader.bundles, *[unused] * 4)
+    operator = model_operator_of(process, 0)
     await asyncio.gather(*(operator.register(pieces(folder)) for folder in folders.values()))
     assert counts == [1, 1, 1]
+
+
+async def test_a_model_that_has_no_room_beside_what_serves_is_refused(
+    process: Process, folders: dict[str, Path]
+) -> None:
+    _, second, third = process.versions
+    both = sum(model_memory_mb(bundle_bytes(folders[each])) for each in process.versions[:2])
+    scarce = model_operator_of(process, both - 1)
+    with pytest.raises(errors.ModelTooLarge, match=f"needs {both} MB.* the {both - 1} of"):
+        await scarce.register(pieces(folders[second]))
+    with pytest.raises(errors.ModelTooLarge):
+        await scarce.start(second, 0.0, 0.0)
+
+    enough = model_operator_of(process, both)
+    assert (await enough.register(pieces(folders[second]))).version == second
+    await enough.start(second, 0.0, 0.0)
+    # It is in memory beside the two of the rollout while it is checked.
+    with pytest.raises(errors.ModelTooLarge):
+        await enough.register(pieces(folders[third]))
+    with pytest.raises(errors.RolloutUnderWay):
+        await enough.start(second, 0.0, 0.0)
+
+
+def bundle_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def model_operator_of(process: Process, memory_mb: int) -> ModelOperator:
+    images, counts = BackfillStore(process.pool), ScanCountStore(process.pool)
+    watch, preparer = Watch(process.store, counts), None
+    bundles = process.loader.bundles
+    return ModelOperator(
+        process.store,
+        bundles,
+        images,
+        counts,
+        watch,
+        preparer,  # type: ignore[arg-type]
+        memory_mb,
+    )
 
 
 async def pieces(folder: Path) -> AsyncIterator[tuple[str, bytes]]:

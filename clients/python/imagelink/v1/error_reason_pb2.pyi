@@ -132,6 +132,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. The publisher's `max_references` leave no room for
     another; there is no `RetryInfo`, as waiting makes none.
     """
+    ERROR_REASON_MODEL_TOO_LARGE: _ErrorReason.ValueType  # 46
+    """FAILED_PRECONDITION. The model version does not fit into the memory that the
+    server has for models, beside those that serve or are to serve soon.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error status of this API carries a
@@ -249,5 +253,9 @@ retry as `RetryInfo` says.
 ERROR_REASON_REFERENCE_QUOTA_EXCEEDED: ErrorReason.ValueType  # 45
 """RESOURCE_EXHAUSTED. The publisher's `max_references` leave no room for
 another; there is no `RetryInfo`, as waiting makes none.
+"""
+ERROR_REASON_MODEL_TOO_LARGE: ErrorReason.ValueType  # 46
+"""FAILED_PRECONDITION. The model version does not fit into the memory that the
+server has for models, beside those that serve or are to serve soon.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

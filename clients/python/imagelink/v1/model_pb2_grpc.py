@@ -130,7 +130,8 @@ class ModelsServicer:
         version that is registered already is answered as it is.
 
         Statuses: INVALID_ARGUMENT (a bundle that is damaged, of another format, or
-        does not compute what it says).
+        does not compute what it says), FAILED_PRECONDITION (one that is too large for
+        the server's memory).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,7 +172,8 @@ class ModelsServicer:
         in service. No publisher is switched before `Activate`.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (another rollout is
-        under way, or the version is in service already).
+        under way, the version is in service already, or it is too large for the
+        server's memory).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,7 +52,8 @@ class ModelsStub:
     version that is registered already is answered as it is.
 
     Statuses: INVALID_ARGUMENT (a bundle that is damaged, of another format, or
-    does not compute what it says).
+    does not compute what it says), FAILED_PRECONDITION (one that is too large for
+    the server's memory).
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.Model]
     """Gets a model version.
@@ -77,7 +78,8 @@ class ModelsStub:
     in service. No publisher is switched before `Activate`.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (another rollout is
-    under way, or the version is in service already).
+    under way, the version is in service already, or it is too large for the
+    server's memory).
     """
     GetRollout: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetRolloutRequest, _model_pb2.Rollout]
     """Gets a rollout: its state, its progress, what live scans say.
@@ -148,7 +150,8 @@ class ModelsAsyncStub(ModelsStub):
     version that is registered already is answered as it is.
 
     Statuses: INVALID_ARGUMENT (a bundle that is damaged, of another format, or
-    does not compute what it says).
+    does not compute what it says), FAILED_PRECONDITION (one that is too large for
+    the server's memory).
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.Model]  # type: ignore[assignment]
     """Gets a model version.
@@ -173,7 +176,8 @@ class ModelsAsyncStub(ModelsStub):
     in service. No publisher is switched before `Activate`.
 
     Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (another rollout is
-    under way, or the version is in service already).
+    under way, the version is in service already, or it is too large for the
+    server's memory).
     """
     GetRollout: _aio.UnaryUnaryMultiCallable[_model_pb2.GetRolloutRequest, _model_pb2.Rollout]  # type: ignore[assignment]
     """Gets a rollout: its state, its progress, what live scans say.
@@ -247,7 +251,8 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         version that is registered already is answered as it is.
 
         Statuses: INVALID_ARGUMENT (a bundle that is damaged, of another format, or
-        does not compute what it says).
+        does not compute what it says), FAILED_PRECONDITION (one that is too large for
+        the server's memory).
         """
 
     @_abc_1.abstractmethod
@@ -296,7 +301,8 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         in service. No publisher is switched before `Activate`.
 
         Statuses: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (another rollout is
-        under way, or the version is in service already).
+        under way, the version is in service already, or it is too large for the
+        server's memory).
         """
 
     @_abc_1.abstractmethod
