@@ -1,4 +1,4 @@
-"""A server for all tests, and one for a test that mistreats it."""
+"""A server for all tests, and one for the tests of a file that mistreat it."""
 
 import shutil
 import tempfile
@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from tests.e2e.collector import Collector, collecting
-from tests.e2e.harness import OPTIONS, RunningServer, Tenant
+from tests.e2e.harness import OPTIONS, RunningServer, Tenant, assert_ended
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +39,20 @@ def server(collector: Collector) -> Iterator[RunningServer]:
         running.stop()
 
 
-@pytest.fixture
-def own_server() -> Iterator[RunningServer]:
-    """A server for one test, which may kill, start and stop it."""
+@pytest.fixture(scope="session")
+def left() -> Iterator[list[psutil.Process]]:
+    """What is left of killed servers: it ends by itself, and the session goes on meanwhile."""
+    processes: list[psutil.Process] = []
+    yield processes
+    # Ray's agents take a minute to notice.
+    assert_ended(processes, 90)
+
+
+@pytest.fixture(scope="module")
+def own_server(left: list[psutil.Process]) -> Iterator[RunningServer]:
+    """A server for the tests of one file, which may kill, stop and start it."""
     with _data_dir() as data:
-        running = RunningServer(data)
+        running = RunningServer(data, left=left)
         running.start()
         yield running
         running.abandon()

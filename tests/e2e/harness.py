@@ -54,7 +54,7 @@ class RunningServer:
     process: subprocess.Popen[bytes] | None = None
     clients: list[Client] = field(default_factory=list)
     started: list[psutil.Process] = field(default_factory=list)
-    killed: bool = False
+    left: list[psutil.Process] = field(default_factory=list)
 
     @property
     def target(self) -> str:
@@ -111,11 +111,10 @@ class RunningServer:
             pytest.fail(f"The server did not stop in {STOP_SECONDS} s:\n{self.log}")
         assert status == 0, self.log
         assert "Traceback" not in self.log
-        # What was left of a killed server takes a minute to notice.
-        assert_ended(self.started, 90 if self.killed else 10)
+        assert_ended(self.started, 10)
 
     def kill(self) -> None:
-        """Kills the main process and the replicas, so that calls break off; leaves the rest."""
+        """Kills the main process and the replicas, so that calls break off; notes the rest as left."""
         process = self._running()
         process.kill()
         for started in self.started:
@@ -123,7 +122,8 @@ class RunningServer:
                 if "ServeReplica" in " ".join(started.cmdline()):
                     started.kill()
         process.wait()
-        self.killed = True
+        self.left += self.started
+        self.started.clear()
 
     def abandon(self) -> None:
         """Ends whatever still runs, without a word."""

@@ -2,14 +2,17 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
-from imagelink import ImageLinkError
+import pytest
+from imagelink import ImageLinkError, Registration
 
 from tests.e2e.harness import RunningServer, Tenant
 from tests.e2e.pictures import encoded, patchwork
 
 COUNT = 100
 KILL_AFTER = 25
+LINK = "https://example.com/"
 
 
 def test_what_was_acknowledged_outlives_a_kill(own_server: RunningServer) -> None:
@@ -39,8 +42,6 @@ def test_what_was_acknowledged_outlives_a_kill(own_server: RunningServer) -> Non
         references = sorted(listed)
         assert list(pool.map(found, references)) == [[each] for each in references]
 
-    own_server.stop()
-
 
 def _killed_while_registering(
     server: RunningServer, tenant: Tenant, images: list[bytes]
@@ -51,9 +52,7 @@ def _killed_while_registering(
 
     def register(number: int) -> None:
         try:
-            tenant.client.register(
-                images[number], link="https://example.com/", reference_id=f"r-{number:03}"
-            )
+            tenant.client.register(images[number], link=LINK, reference_id=f"r-{number:03}")
         except ImageLinkError:
             return
         acknowledged.add(f"r-{number:03}")
@@ -71,3 +70,26 @@ def _killed_while_registering(
 
 def _number(reference: str) -> int:
     return int(reference.removeprefix("r-"))
+
+
+def test_a_batch_cut_off_by_a_kill_is_completed_by_sending_it_again(
+    own_server: RunningServer,
+) -> None:
+    tenant = own_server.tenant()
+    sent = [Registration(encoded(patchwork(number, 128)), LINK) for number in range(60)]
+    own_server.remember_processes()
+    results = tenant.client.register_all(sent)
+    first = list(islice(results, 10))
+    own_server.kill()
+    with pytest.raises(ImageLinkError):
+        list(results)
+
+    own_server.start()
+    again = own_server.client(tenant.publish_key).register_all(sent)
+    written = {each.registration.request_id: each.written for each in again}
+
+    assert len(written) == len(sent)
+    assert None not in written.values()
+    assert all(written[each.registration.request_id] == each.written for each in first)
+    assert own_server.operator.get_publisher(tenant.id).gallery_version == len(sent)
+    own_server.stop()

@@ -3,13 +3,12 @@
 import json
 import uuid
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from imagelink import Client, ImageLinkError, Registration
+from imagelink import Client, Registration
 from imagelink.v1 import gallery_pb2, gallery_pb2_grpc
 
 from tests.e2e.harness import RunningServer, Tenant, bearer, refused
@@ -143,29 +142,6 @@ def test_batches_that_are_given_up_leave_room_for_others(
     assert [each.error for each in last.values() if not each.HasField("response")] == []
     listed = [each.id for each in tenant.client.list_references(filter='id = "last-*"')]
     assert len(listed) == 40
-
-
-def test_a_batch_cut_off_by_a_kill_is_completed_by_sending_it_again(
-    own_server: RunningServer,
-) -> None:
-    tenant = own_server.tenant()
-    sent = [Registration(encoded(patchwork(number, 128)), LINK) for number in range(60)]
-    own_server.remember_processes()
-    results = tenant.client.register_all(sent)
-    first = list(islice(results, 10))
-    own_server.kill()
-    with pytest.raises(ImageLinkError):
-        list(results)
-
-    own_server.start()
-    again = own_server.client(tenant.publish_key).register_all(sent)
-    written = {each.registration.request_id: each.written for each in again}
-
-    assert len(written) == len(sent)
-    assert None not in written.values()
-    assert all(written[each.registration.request_id] == each.written for each in first)
-    assert own_server.operator.get_publisher(tenant.id).gallery_version == len(sent)
-    own_server.stop()
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,9 @@ class Operator:
     def delete(self, name: str) -> None:
         self.stub.DeleteModel(pb.DeleteModelRequest(name=name), metadata=self.metadata)
 
+    def models(self) -> list[pb.Model]:
+        return list(self.stub.ListModels(pb.ListModelsRequest(), metadata=self.metadata).models)
+
     def model(self, name: str) -> pb.Model:
         return self.stub.GetModel(pb.GetModelRequest(name=name), metadata=self.metadata)
 
@@ -140,11 +143,77 @@ def operator(own_server: RunningServer) -> Iterator[Operator]:
 
 
 @pytest.fixture
-def tenant(own_server: RunningServer) -> Tenant:
+def tenant(own_server: RunningServer) -> Iterator[Tenant]:
+    """The only publisher: the gate looks at the galleries of all."""
     tenant = own_server.tenant()
     for number, picture in enumerate(artworks()[:3]):
         tenant.client.register(encoded(picture), link=LINK, reference_id=f"poster-{number}")
-    return tenant
+    yield tenant
+    own_server.operator.delete_publisher(tenant.id)
+
+
+def test_bundles_that_cannot_be_used_change_nothing(operator: Operator, tmp_path: Path) -> None:
+    before = operator.models()
+    write_bundle(tmp_path / "another")
+    stored = (tmp_path / "another" / TENSORS).read_bytes()
+    with refused(Code.INVALID_ARGUMENT, "BUNDLE_INVALID", "chunk"):
+        operator.register(tmp_path / "another", stored[:-1] + bytes([stored[-1] ^ 1]))
+    with refused(Code.INVALID_ARGUMENT, "BUNDLE_INVALID", "chunk"):
+        # What a pickle begins with.
+        operator.register(tmp_path / "another", b"\x80\x04\x95" + stored)
+    for old, new in (
+        ('"resnet18"', '"nothing_known"'),
+        ('"resnet18"', '"resnet50"'),
+        ('"dimension": 64', '"dimension": 65'),
+        ('"format": 2', '"format": 1'),
+    ):
+        folder = tmp_path / new.strip('"').replace(" ", "-")
+        folder.mkdir()
+        manifest = (tmp_path / "another" / MANIFEST).read_text().replace(old, new)
+        (folder / MANIFEST).write_text(manifest)
+        (folder / TENSORS).write_bytes(stored)
+        with refused(Code.INVALID_ARGUMENT, "BUNDLE_INVALID", "chunk"):
+            operator.register(folder)
+    assert operator.models() == before
+    with refused(Code.NOT_FOUND, "MODEL_NOT_FOUND"):
+        operator.start("models/unknown")
+    with refused(Code.NOT_FOUND, "ROLLOUT_NOT_FOUND"):
+        operator.get("rollouts/unknown")
+
+
+def test_a_worse_model_is_stopped_by_the_gate_and_then_by_the_watch(
+    own_server: RunningServer, operator: Operator, tenant: Tenant, tmp_path: Path
+) -> None:
+    own_server.operator.update_publisher(tenant.id, max_kept_scans=100)
+    worse = write_bundle(tmp_path / "worse", name="worse", decides=False)
+    operator.register(tmp_path / "worse")
+    photo = encoded(photo_of(artworks()[0]).photo)
+    for _ in range(60):
+        assert tenant.client.scan(photo)
+    kept = own_server.data / "blobs" / "scans" / tenant.id
+    wait_for(lambda: kept.exists() and bool(list(kept.iterdir())), 10.0)
+
+    ready = operator.ready(operator.start(f"models/{worse}"))
+    assert (ready.state, ready.gate_passed) == (pb.ROLLOUT_STATE_READY, False)
+    preview = operator.preview(ready.name)
+    assert not preview.passed
+    assert preview.negative_flips[0].reference.startswith(tenant.name)
+    scans = preview.kept_scans
+    assert 1 <= scans.scan_count == scans.lost_count
+    (flip, *_) = [flip for flip in preview.negative_flips if flip.view == "kept scan"]
+    assert (flip.reference, flip.answer) == (f"{tenant.name}/references/poster-0", "")
+    with refused(Code.FAILED_PRECONDITION, "GATE_FAILED"):
+        operator.activate(ready.name)
+
+    forced = operator.activate(ready.name, force=True)
+    assert (forced.state, forced.forced) == (pb.ROLLOUT_STATE_ACTIVE, True)
+    wait_for(lambda: tenant.client.scan(photo).model_version == worse, 2.0)
+    for _ in range(60):
+        tenant.client.scan(photo)
+    wait_for(lambda: operator.get(ready.name).state == pb.ROLLOUT_STATE_READY, 30.0)
+    assert "find something fell" in operator.get(ready.name).problem
+    wait_for(lambda: bool(tenant.client.scan(photo)), 5.0)
+    assert operator.end(ready.name).state == pb.ROLLOUT_STATE_CANCELLED
 
 
 def test_a_model_goes_live_and_back_without_anybody_noticing(
@@ -205,70 +274,6 @@ def test_a_model_goes_live_and_back_without_anybody_noticing(
     own_server.start()
     client = own_server.client(tenant.publish_key)
     assert client.scan(photo).model_version == another
-
-
-def test_a_worse_model_is_stopped_by_the_gate_and_then_by_the_watch(
-    own_server: RunningServer, operator: Operator, tenant: Tenant, tmp_path: Path
-) -> None:
-    own_server.operator.update_publisher(tenant.id, max_kept_scans=100)
-    worse = write_bundle(tmp_path / "worse", name="worse", decides=False)
-    operator.register(tmp_path / "worse")
-    photo = encoded(photo_of(artworks()[0]).photo)
-    for _ in range(60):
-        assert tenant.client.scan(photo)
-    kept = own_server.data / "blobs" / "scans" / tenant.id
-    wait_for(lambda: kept.exists() and bool(list(kept.iterdir())), 10.0)
-
-    ready = operator.ready(operator.start(f"models/{worse}"))
-    assert (ready.state, ready.gate_passed) == (pb.ROLLOUT_STATE_READY, False)
-    preview = operator.preview(ready.name)
-    assert not preview.passed
-    assert preview.negative_flips[0].reference.startswith(tenant.name)
-    scans = preview.kept_scans
-    assert 1 <= scans.scan_count == scans.lost_count
-    (flip, *_) = [flip for flip in preview.negative_flips if flip.view == "kept scan"]
-    assert (flip.reference, flip.answer) == (f"{tenant.name}/references/poster-0", "")
-    with refused(Code.FAILED_PRECONDITION, "GATE_FAILED"):
-        operator.activate(ready.name)
-
-    forced = operator.activate(ready.name, force=True)
-    assert (forced.state, forced.forced) == (pb.ROLLOUT_STATE_ACTIVE, True)
-    wait_for(lambda: tenant.client.scan(photo).model_version == worse, 2.0)
-    for _ in range(60):
-        tenant.client.scan(photo)
-    wait_for(lambda: operator.get(ready.name).state == pb.ROLLOUT_STATE_READY, 30.0)
-    assert "find something fell" in operator.get(ready.name).problem
-    wait_for(lambda: bool(tenant.client.scan(photo)), 5.0)
-    assert operator.end(ready.name).state == pb.ROLLOUT_STATE_CANCELLED
-
-
-def test_bundles_that_cannot_be_used_change_nothing(operator: Operator, tmp_path: Path) -> None:
-    write_bundle(tmp_path / "another")
-    stored = (tmp_path / "another" / TENSORS).read_bytes()
-    with refused(Code.INVALID_ARGUMENT, "BUNDLE_INVALID", "chunk"):
-        operator.register(tmp_path / "another", stored[:-1] + bytes([stored[-1] ^ 1]))
-    with refused(Code.INVALID_ARGUMENT, "BUNDLE_INVALID", "chunk"):
-        # What a pickle begins with.
-        operator.register(tmp_path / "another", b"\x80\x04\x95" + stored)
-    for old, new in (
-        ('"resnet18"', '"nothing_known"'),
-        ('"resnet18"', '"resnet50"'),
-        ('"dimension": 64', '"dimension": 65'),
-        ('"format": 2', '"format": 1'),
-    ):
-        folder = tmp_path / new.strip('"').replace(" ", "-")
-        folder.mkdir()
-        manifest = (tmp_path / "another" / MANIFEST).read_text().replace(old, new)
-        (folder / MANIFEST).write_text(manifest)
-        (folder / TENSORS).write_bytes(stored)
-        with refused(Code.INVALID_ARGUMENT, "BUNDLE_INVALID", "chunk"):
-            operator.register(folder)
-    listed = operator.stub.ListModels(pb.ListModelsRequest(), metadata=operator.metadata)
-    assert len(listed.models) == 1
-    with refused(Code.NOT_FOUND, "MODEL_NOT_FOUND"):
-        operator.start("models/unknown")
-    with refused(Code.NOT_FOUND, "ROLLOUT_NOT_FOUND"):
-        operator.get("rollouts/unknown")
 
 
 def workers(server: RunningServer) -> list[psutil.Process]:
