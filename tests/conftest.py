@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -48,16 +49,20 @@ class Postgres:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A server for the whole session: take a database of it, never stop it."""
-    yield from _running_postgres()
+    with running_postgres() as running:
+        yield running
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
     """A server for one test, which may stop and start it."""
-    yield from _running_postgres()
+    with running_postgres() as running:
+        yield running
 
 
-def _running_postgres() -> Iterator[Postgres]:
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server, stopped at the end."""
     # Not below pytest's own directory: its permissions shut out the server, which runs as
     # another user where the tests run as root.
     with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:

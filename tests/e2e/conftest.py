@@ -1,17 +1,13 @@
 """A server for all tests, and one for the tests of a file that mistreat it."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import psutil
 import pytest
 
 from tests.e2e.collector import Collector, collecting
-from tests.e2e.harness import OPTIONS, RunningServer, Tenant, assert_ended
+from tests.e2e.harness import OPTIONS, RunningServer, Tenant, assert_ended, serving
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +28,8 @@ def server(collector: Collector) -> Iterator[RunningServer]:
         "IMAGELINK_TRACE_RATIO": "0",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
-    with _data_dir() as data:
-        running = RunningServer(data, environment=traces)
-        running.start()
+    with serving(environment=traces) as running:
         yield running
-        running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +43,9 @@ def left() -> Iterator[list[psutil.Process]]:
 
 @pytest.fixture(scope="module")
 def own_server(left: list[psutil.Process]) -> Iterator[RunningServer]:
-    """A server for the tests of one file, which may kill, stop and start it."""
-    with _data_dir() as data:
-        running = RunningServer(data, left=left)
-        running.start()
+    """A server for the tests of one file, which may kill, stop and start it: it runs after each."""
+    with serving(left=left) as running:
         yield running
-        running.abandon()
 
 
 @pytest.fixture
@@ -69,14 +59,3 @@ def channel(server: RunningServer) -> Iterator[grpc.Channel]:
     """For calls that the client would not make."""
     with grpc.insecure_channel(server.target, OPTIONS) as opened:
         yield opened
-
-
-@contextmanager
-def _data_dir() -> Iterator[Path]:
-    # Not below pytest's own directory: its permissions shut out the database, which runs as
-    # another user where the tests run as root.
-    directory = Path(tempfile.mkdtemp(prefix="imagelink-e2e-"))
-    try:
-        yield directory / "data"
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)

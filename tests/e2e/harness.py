@@ -2,16 +2,19 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -191,6 +194,22 @@ class RunningServer:
             time.sleep(0.3)
         self.abandon()
         pytest.fail(f"The server did not start in {START_SECONDS} s:\n{self.log}")
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[RunningServer]:
+    """A server on a data directory of its own, which must stop well at the end."""
+    # Not below pytest's own directory: its permissions shut out the database, which runs as
+    # another user where the tests run as root.
+    directory = Path(tempfile.mkdtemp(prefix="imagelink-e2e-"))
+    running = RunningServer(directory / "data", **options)
+    try:
+        running.start()
+        yield running
+        running.stop()
+    finally:
+        running.abandon()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def free_port() -> int:

@@ -1,20 +1,18 @@
-"""Shards that join and drain, pins and parts, on the real server while it scans."""
+"""Shards that join and drain, pins and parts, a database that goes away: the server scans on."""
 
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import grpc
 import psutil
 import pytest
-from imagelink import Client, ShardState, Unavailable
+from imagelink import Client, ImageLinkError, ShardState, Unavailable
 
-from tests.e2e.harness import RunningServer, Tenant, refused
+from tests.conftest import Postgres, running_postgres
+from tests.e2e.harness import RunningServer, Tenant, refused, serving
 from tests.e2e.pictures import artworks, encoded, photo_of
 
 Code = grpc.StatusCode
@@ -26,23 +24,26 @@ JOIN_SECONDS = 60.0
 SPLIT_SECONDS = 60.0
 # Within so many seconds every scanner knows of a change.
 KNOWN_SECONDS = 3.0
+RECOVERY_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
-def sharded() -> Iterator[RunningServer]:
+def postgres_beside() -> Iterator[Postgres]:
+    """The server's PostgreSQL, which is not its own, so that a test may stop and start it."""
+    with running_postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sharded(postgres_beside: Postgres) -> Iterator[RunningServer]:
     """A server of two shards that splits galleries of more than three images."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("IMAGELINK_SHARDS", str(SHARDS))
-        environment.setenv("IMAGELINK_PART_IMAGES", str(PART_IMAGES))
-        directory = Path(tempfile.mkdtemp(prefix="imagelink-e2e-"))
-        running = RunningServer(directory / "data")
-        try:
-            running.start()
-            yield running
-            running.stop()
-        finally:
-            running.abandon()
-            shutil.rmtree(directory, ignore_errors=True)
+    settings = {
+        "IMAGELINK_DATABASE_URL": postgres_beside.create_database(),
+        "IMAGELINK_SHARDS": str(SHARDS),
+        "IMAGELINK_PART_IMAGES": str(PART_IMAGES),
+    }
+    with serving(environment=settings) as running:
+        yield running
 
 
 @pytest.fixture
@@ -113,6 +114,47 @@ def scanning(tenants: list[Tenant]) -> Iterator[list[str]]:
         finally:
             stopped.set()
     assert all(count.result() > 0 for count in counts)
+
+
+def test_scans_go_on_while_postgresql_is_away(
+    sharded: RunningServer, postgres_beside: Postgres
+) -> None:
+    tenant, other = sharded.tenant(), sharded.tenant()
+    picture = artworks()[0]
+    photo = encoded(photo_of(picture).photo)
+    written = tenant.client.register(encoded(picture), link=LINK, reference_id="poster")
+    tenant.client.scan(photo, min_gallery_version=written.gallery_version)
+
+    postgres_beside.stop()
+    # Past the time in which a key that was looked up is not looked up again.
+    away_until = time.monotonic() + 7
+    while time.monotonic() < away_until:
+        start = time.monotonic()
+        result = tenant.client.scan(photo, timeout=10)
+        assert time.monotonic() - start < 3
+        assert [match.reference_id for match in result.matches] == ["poster"]
+        assert result.gallery_version == written.gallery_version
+    with pytest.raises(Unavailable) as refused:
+        tenant.client.register(encoded(artworks()[1]), link=LINK, reference_id="refused")
+    assert refused.value.reason == "DATABASE_UNAVAILABLE"
+    assert refused.value.retry_after
+    # Neither its key nor its gallery was ever looked up.
+    with pytest.raises(Unavailable):
+        other.client.scan(photo)
+
+    postgres_beside.start()
+    started = time.monotonic()
+    while time.monotonic() < started + RECOVERY_SECONDS:
+        with suppress(ImageLinkError):
+            tenant.client.register(encoded(artworks()[1]), link=LINK, reference_id="second")
+            break
+    second = encoded(photo_of(artworks()[1]).photo)
+    version = written.gallery_version + 1
+    found = tenant.client.scan(second, min_gallery_version=version)
+    assert [match.reference_id for match in found.matches] == ["second"]
+    assert time.monotonic() - started < RECOVERY_SECONDS
+    assert {each.id for each in tenant.client.list_references()} == {"poster", "second"}
+    assert not other.client.scan(photo)
 
 
 def test_what_cannot_be_placed_is_refused(sharded: RunningServer, operator: Client) -> None:
@@ -222,7 +264,9 @@ def test_a_shard_that_dies_is_unavailable_and_comes_back(
     assert processes_of(sharded, home) != [process]
 
 
-def test_a_server_that_starts_again_has_the_shards_that_it_had(sharded: RunningServer) -> None:
+def test_a_server_that_starts_again_has_the_shards_that_it_had(
+    sharded: RunningServer,
+) -> None:
     tenant = registered(sharded, 1)
     (home,) = shards_of(sharded.operator, tenant)
     states = [shard.state for shard in sharded.operator.list_shards()]
