@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from imagelink import Client, ImageLinkError, Role
 
-START_SECONDS = 90
+from server.app import free_ports
+
+START_SECONDS = 150
 STOP_SECONDS = 40
 HOST = "127.0.0.1"
 OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -213,9 +214,9 @@ def serving(**options: Any) -> Iterator[RunningServer]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """One that the system gives to nobody, so that a server gets it back when it starts again."""
+    (port,) = free_ports(1)
+    return port
 
 
 def assert_ended(processes: list[psutil.Process], seconds: float) -> None:
