@@ -278,7 +278,7 @@ def _pace(operator: Client, version: str) -> float:
             seen.append((time.monotonic(), done))
         time.sleep(0.5)
         rollout = operator.get_rollout(rollout.name)
-    operator.end_rollout(_ready(operator, rollout).name)
+    operator.end_rollout(rollout.name)
     # What came first came while the worker started.
     moving = [each for each in seen if each[1] > seen[0][1]]
     if len(moving) < 2:

@@ -33,8 +33,9 @@ class ViewConditions:
     that the picture covers. ``tilt`` is the greatest angle in degrees between picture and sensor.
     ``turned`` is the probability of any rotation in the plane instead of one within 20 degrees,
     ``cut_off`` that of a picture partly outside the frame. ``occlusion`` is the greatest share of
-    the picture that something hides. ``lighting``, ``blur`` and ``noise`` scale the strength of
-    each, 0 for none. ``jpeg_quality`` is the least and greatest quality.
+    the picture that something hides, ``mounted`` the probability of a frame or case about it.
+    ``lighting``, ``blur`` and ``noise`` scale the strength of each, 0 for none. ``jpeg_quality`` is
+    the least and greatest quality.
     """
 
     long_side: int = 640
@@ -43,6 +44,7 @@ class ViewConditions:
     turned: float = 0.5
     cut_off: float = 0.2
     occlusion: float = 0.3
+    mounted: float = 0.3
     lighting: float = 1.0
     blur: float = 1.0
     noise: float = 1.0
@@ -87,7 +89,7 @@ def render_view(
     photo = _backdrop(background, conditions, rng)
     frame = photo.shape[1], photo.shape[0]
     quad = _draw_quad((picture.shape[1], picture.shape[0]), frame, conditions, rng)
-    if rng.random() < 0.3:
+    if rng.random() < conditions.mounted:
         _mount(photo, quad, rng)
     photo = paste(photo, picture, quad)
     if rng.random() < 0.5:
@@ -222,7 +224,9 @@ def _mount(photo: Picture, quad: Floats, rng: np.random.Generator) -> None:
     outer = (unit - 0.5) * (1 + 2 * margin) + np.float32(0.5)
     transform = cv2.getPerspectiveTransform(unit, quad)
     edge = cv2.perspectiveTransform(outer[None], transform)[0]
-    cv2.fillConvexPoly(photo, edge.round().astype(np.int32), _colour(rng), cv2.LINE_AA)
+    # Frames and cases are dark more often than not.
+    red, green, blue = (np.array(_colour(rng)) * rng.random()).tolist()
+    cv2.fillConvexPoly(photo, edge.round().astype(np.int32), (red, green, blue), cv2.LINE_AA)
 
 
 def cover(photo: Picture, quad: Floats, share: float, rng: np.random.Generator) -> None:

@@ -63,6 +63,18 @@ def test_some_pictures_reach_out_of_the_frame_where_that_is_asked_for(picture, b
     assert any(quad.min() < -1 for quad in quads)
 
 
+@pytest.mark.parametrize(("mounted", "rims"), [(0.0, 0), (1.0, 20)])
+def test_a_mounted_picture_has_a_rim(picture, mounted, rims):
+    rng = np.random.default_rng(0)
+    still = replace(CLEAR, tilt=0.0, area=(0.2, 0.3), mounted=mounted)
+    white = np.full_like(picture, 255)
+    seen = 0
+    for _ in range(20):
+        photo = render_view(white, white, still, rng).photo
+        seen += bool((photo < 250).any(axis=2).mean() > 0.02)
+    assert seen == rims
+
+
 def test_photos_have_the_long_side_asked_for_and_are_four_by_three(picture, background):
     rng = np.random.default_rng(0)
     shapes = {
