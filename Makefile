@@ -55,7 +55,7 @@ loadtest: install  ## Two minutes of load on a server of its own, with threshold
 
 test: lint  ## Run every check and every test
 	@echo "==> Tests, in a process for each core"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --max-worker-restart 0 --dist loadfile $(SIDE_BY_SIDE)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --max-worker-restart 0 --dist loadfile --no-loadscope-reorder $(SIDE_BY_SIDE)
 	@echo "==> Tests of whole servers, one after another"
 	@$(BIN)/python -m pytest tests/e2e tests/helm/test_served_config.py
 
