@@ -30,8 +30,8 @@ PHOTO_SHARE = 0.5
 # and larger than those that local features, which bear any turn, are tried on.
 TURNED = 0.4
 AREA = (0.1, 0.95)
-# What is behind glass or in a case has a rim and reflects, and phones see worse than they once will: an
-# embedding that has learnt from harsher light and more rims finds more of what was really photographed.
+# What is behind glass or in a case reflects and has a rim: an embedding that learns from harsher light, more
+# blur and more rims than local features are tried on finds more of what was really photographed.
 LIGHTING = 1.6
 BLUR = 1.3
 MOUNTED = 0.6
