@@ -14,10 +14,10 @@ from benchmarks.load import Caller, Shot, request_body
 from benchmarks.peer_pipeline import NEAREST, VERIFIED, PeerPipeline, register
 from indexing.bundle import DEFAULT_BUNDLE
 from tests.conftest import Postgres
-from tests.e2e.pictures import encoded, patchwork
+from tests.e2e.pictures import artworks, encoded, strangers
 
-PICTURES = {f"r{seed}": patchwork(seed) for seed in range(4)}
-UNKNOWN = patchwork(99)
+PICTURES = {f"r{number}": picture for number, picture in enumerate(artworks()[:4])}
+UNKNOWN = strangers()[0]
 
 
 @pytest.fixture
