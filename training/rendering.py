@@ -6,7 +6,7 @@ reference is in it.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -113,21 +113,17 @@ class Renderer:
             order.index(views) >= order.index(least)
             for least in (Views.LIGHT, Views.BLUR, Views.FULL)
         )
-        full = ViewConditions(
+        usual = ViewConditions()
+        self._conditions = ViewConditions(
             long_side=long_side,
             area=AREA,
             turned=TURNED,
             mounted=MOUNTED,
-            lighting=LIGHTING,
-            blur=BLUR,
-        )
-        self._conditions = replace(
-            full,
-            lighting=full.lighting if lights else 0.0,
-            blur=full.blur if blurs else 0.0,
-            noise=full.noise if blurs else 0.0,
-            jpeg_quality=full.jpeg_quality if blurs else (95, 95),
-            occlusion=full.occlusion if occludes else 0.0,
+            lighting=LIGHTING if lights else 0.0,
+            blur=BLUR if blurs else 0.0,
+            noise=usual.noise if blurs else 0.0,
+            jpeg_quality=usual.jpeg_quality if blurs else (95, 95),
+            occlusion=usual.occlusion if occludes else 0.0,
         )
         self._cluttered = views is not Views.PERSPECTIVE
         self._rectified = views is Views.RECTIFIED
