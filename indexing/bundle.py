@@ -91,7 +91,7 @@ class Bundle:
     def embedder(self) -> "Embedder":
         """The network. Raises BundleInvalid where the weights do not fit the architecture."""
         # PyTorch takes seconds to import, and processes that do not embed start without it.
-        from indexing.network import Embedder, load_network
+        from indexing.network import Embedder, Framing, load_network
 
         manifest = self.manifest
         reference_size = manifest.reference_size or manifest.input_size
@@ -104,13 +104,8 @@ class Bundle:
             )
         except (RuntimeError, ValueError) as error:
             raise BundleInvalid(path=self.version, problem=str(error)) from error
-        return Embedder(
-            network,
-            self.version,
-            manifest.input_size,
-            reference_size,
-            keep_aspect=manifest.keep_aspect,
-        )
+        framing = Framing(manifest.input_size, reference_size, manifest.keep_aspect)
+        return Embedder(network, self.version, framing)
 
     def verify(self) -> None:
         """Raises BundleInvalid where the network does not compute what the manifest says."""

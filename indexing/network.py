@@ -6,6 +6,7 @@ training import this.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -235,13 +236,30 @@ def _fused(network: EmbeddingNetwork) -> EmbeddingNetwork:
     return network
 
 
-def framed(picture: Picture, side: int, *, keep_aspect: bool) -> Picture:
-    """A picture (RGB uint8 [h, w, 3]) as a network takes it: of about side² pixels, uint8 [h, w, 3].
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How pictures, RGB uint8 [h, w, 3], are scaled for a network.
 
-    It keeps its aspect or is squashed to a square.
+    Photos get as many pixels as a square of ``input_size`` has, references, which fill their frame,
+    those of ``reference_size``: things have about as many pixels in both (Touvron et al., 2019). They
+    keep their aspect, or become those squares.
     """
-    size = _scaled_size(picture, side) if keep_aspect else (side, side)
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    input_size: int
+    reference_size: int
+    keep_aspect: bool = False
+
+    def photo(self, picture: Picture) -> Picture:
+        """A photo as the network takes it."""
+        return self._scaled(picture, self.input_size)
+
+    def reference(self, picture: Picture) -> Picture:
+        """A clean picture that fills its frame, as the network takes it."""
+        return self._scaled(picture, self.reference_size)
+
+    def _scaled(self, picture: Picture, side: int) -> Picture:
+        size = _scaled_size(picture, side) if self.keep_aspect else (side, side)
+        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _scaled_size(picture: Picture, side: int) -> tuple[int, int]:
@@ -278,43 +296,28 @@ def in_batches(
 
 
 class Embedder:
-    """Embeds pictures with one model version, on a GPU where there is one.
+    """Embeds pictures with one model version, on a GPU where there is one."""
 
-    Photos are scaled to as many pixels as a square of ``input_size`` has, references, which fill
-    their frame, to those of ``reference_size``: things have about as many pixels in both (Touvron et
-    al., 2019). They keep their aspect, or become those squares.
-    """
-
-    def __init__(
-        self,
-        network: EmbeddingNetwork,
-        version: str,
-        input_size: int,
-        reference_size: int,
-        *,
-        keep_aspect: bool = False,
-    ) -> None:
+    def __init__(self, network: EmbeddingNetwork, version: str, framing: Framing) -> None:
         self.version = version
-        self.input_size = input_size
-        self.reference_size = reference_size
-        self.keep_aspect = keep_aspect
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._framing = framing
         self._network = network.to(memory_format=torch.channels_last).to(self.device).eval()
 
     def embed(self, photos: Sequence[Picture]) -> Embeddings:
         """Embed photos, RGB uint8 [h, w, 3] of any sizes, those of one shape in one batch."""
-        return self._embedded(photos, self.input_size, self._network)
+        return self._embedded([self._framing.photo(each) for each in photos], self._network)
 
     def embed_references(self, pictures: Sequence[Picture]) -> Embeddings:
         """Embed clean pictures that fill their frame, as ``embed``."""
-        return self._embedded(pictures, self.reference_size, self._network.embed)
+        framed = [self._framing.reference(each) for each in pictures]
+        return self._embedded(framed, self._network.embed)
 
     @torch.inference_mode()
     def _embedded(
-        self, pictures: Sequence[Picture], side: int, network: Callable[[Tensor], Tensor]
+        self, framed: Sequence[Picture], network: Callable[[Tensor], Tensor]
     ) -> Embeddings:
-        if not pictures:
+        if not framed:
             return Embeddings(self.version, np.empty((0, self._network.dimension), np.float32))
-        scaled = [framed(picture, side, keep_aspect=self.keep_aspect) for picture in pictures]
-        vectors = in_batches(network, scaled, self.device)
+        vectors = in_batches(network, framed, self.device)
         return Embeddings(self.version, vectors.float().cpu().numpy())

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from indexing.network import Framing
 from training.losses import LossName, Sampling
 from training.rendering import Views
 
@@ -86,6 +87,11 @@ class TrainingConfig:
             raise ValueError(
                 "A spatial or vision transformer takes squares: keep no aspect for it."
             )
+
+    @property
+    def framing(self) -> Framing:
+        """How photos and references are scaled."""
+        return Framing(self.input_size, self.reference_size, self.keep_aspect)
 
     @property
     def straightened_size(self) -> int | None:

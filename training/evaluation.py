@@ -26,7 +26,7 @@ from indexing.bundle import Bundle, load_bundle
 from indexing.descriptor_index import DescriptorIndex, descriptor_ids
 from indexing.features import FeatureExtractor
 from indexing.keypoints import Channel, LocalFeatures
-from indexing.network import Embedder, EmbeddingNetwork, load_network
+from indexing.network import Embedder, EmbeddingNetwork, Framing, load_network
 from indexing.voting import vote
 from training.config import read_config
 from training.datasets import (
@@ -95,15 +95,7 @@ def of_run(folder: Path) -> Model:
         load_file(folder / NETWORK),
         straightened_size=config.straightened_size,
     )
-    return Model(
-        Embedder(
-            network,
-            folder.name,
-            config.input_size,
-            config.reference_size,
-            keep_aspect=config.keep_aspect,
-        )
-    )
+    return Model(Embedder(network, folder.name, config.framing))
 
 
 def of_backbone(
@@ -113,7 +105,7 @@ def of_backbone(
     network = EmbeddingNetwork(architecture, weights=weights)
     network.head = nn.Identity()
     name = f"{architecture}, {weights or 'random weights'}"
-    return Model(Embedder(network, name, input_size, reference_size))
+    return Model(Embedder(network, name, Framing(input_size, reference_size)))
 
 
 @dataclass(frozen=True, slots=True)

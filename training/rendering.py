@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from indexing.network import UNIT_SQUARE, framed
+from indexing.network import UNIT_SQUARE, Framing
 from indexing.views import View, ViewConditions, clutter, corners, render_view, retouched
 from training.datasets import Picture, read_picture
 from training.mining import HardNegative, Verdict
@@ -187,25 +187,12 @@ def rectified(view: View) -> Picture:
 
 
 class RenderedPairs(Dataset[Pair]):
-    """Pairs rendered on demand: the clean reference, slightly retouched, and a photo or a view.
+    """Pairs rendered on demand: the clean reference, slightly retouched, and a photo or a view."""
 
-    Photos are framed to ``input_size``, references to ``reference_size``.
-    """
-
-    def __init__(
-        self,
-        subjects: Sequence[Subject],
-        input_size: int,
-        reference_size: int,
-        renderer: Renderer,
-        *,
-        keep_aspect: bool = False,
-    ) -> None:
+    def __init__(self, subjects: Sequence[Subject], framing: Framing, renderer: Renderer) -> None:
         self._subjects = subjects
-        self._input_size = input_size
-        self._reference_size = reference_size
+        self._framing = framing
         self._renderer = renderer
-        self._keep_aspect = keep_aspect
 
     def __len__(self) -> int:
         """The number of subjects."""
@@ -224,8 +211,8 @@ class RenderedPairs(Dataset[Pair]):
         else:
             photo = self._view(picture, draw.hardness, rng)
         return Pair(
-            framed(reference, self._reference_size, keep_aspect=self._keep_aspect),
-            framed(photo.picture, self._input_size, keep_aspect=self._keep_aspect),
+            self._framing.reference(reference),
+            self._framing.photo(photo.picture),
             photo.quad,
             draw.subject,
         )

@@ -19,13 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from indexing.allocator import keep_freed_memory
 from indexing.embedding import Embeddings
-from indexing.network import (
-    Embedder,
-    EmbeddingNetwork,
-    SpatialTransformer,
-    framed,
-    in_batches,
-)
+from indexing.network import Embedder, EmbeddingNetwork, SpatialTransformer, in_batches
 from training.config import TrainingConfig
 from training.curves import plot_curves
 from training.datasets import Picture, fingerprint, read_picture
@@ -303,15 +297,7 @@ class Trainer:
         if history.validation and history.validation[-1]["step"] == history.step:
             return history.validation[-1]
         config, network = self.config, self._averaged()
-        measured = judge.measure(
-            Embedder(
-                network,
-                "in training",
-                config.input_size,
-                config.reference_size,
-                keep_aspect=config.keep_aspect,
-            )
-        )
+        measured = judge.measure(Embedder(network, "in training", config.framing))
         history.validation.append({"step": float(history.step)} | measured)
         for name, value in measured.items():
             board.add_scalar(name, value, history.step)
@@ -378,12 +364,7 @@ class Trainer:
         elif config.weights:
             some = self.split.training[:: max(1, len(self.split.training) // ENOUGH_REFERENCES)]
             references = [
-                framed(
-                    read_picture(each.reference, LONG_SIDE),
-                    config.reference_size,
-                    keep_aspect=config.keep_aspect,
-                )
-                for each in some
+                config.framing.reference(read_picture(each.reference, LONG_SIDE)) for each in some
             ]
             begin_with_components(self.network, references)
             self._pretrained = [weights.detach().clone() for weights in self.network.parameters()]
@@ -424,13 +405,7 @@ class _Judge:
 
 def _pairs(config: TrainingConfig, subjects: Sequence[Subject]) -> RenderedPairs:
     renderer = Renderer(config.views, round(1.2 * config.input_size))
-    return RenderedPairs(
-        subjects,
-        config.input_size,
-        config.reference_size,
-        renderer,
-        keep_aspect=config.keep_aspect,
-    )
+    return RenderedPairs(subjects, config.framing, renderer)
 
 
 def _files(subjects: Sequence[Subject]) -> list[Path]:

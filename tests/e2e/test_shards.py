@@ -264,9 +264,7 @@ def test_a_shard_that_dies_is_unavailable_and_comes_back(
     assert processes_of(sharded, home) != [process]
 
 
-def test_a_server_that_starts_again_has_the_shards_that_it_had(
-    sharded: RunningServer,
-) -> None:
+def test_a_server_that_starts_again_has_the_shards_that_it_had(sharded: RunningServer) -> None:
     tenant = registered(sharded, 1)
     (home,) = shards_of(sharded.operator, tenant)
     states = [shard.state for shard in sharded.operator.list_shards()]

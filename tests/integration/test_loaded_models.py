@@ -26,7 +26,7 @@ from indexing.network import Embedder
 from indexing.rollout import RolloutState
 from server import model_operator
 from server.model_operator import ModelOperator
-from server.models import Models, ServingFollower, model_memory_mb
+from server.models import Model, Models, ServingFollower, model_memory_mb
 from server.monitoring import Watch
 from server.rollout_driver import RolloutDriver
 from tests.integration.references import a_reference
@@ -81,6 +81,20 @@ class Process:
         rollout = await self.store.start(version, 0.0, 0.0)
         await self.follower.refresh()
         return rollout.id
+
+    async def start_after_one_that_loads(
+        self, given_up: str, version: str
+    ) -> tuple[str, asyncio.Task[Model], Hold]:
+        """Begins a rollout while the version of one that is over still loads.
+
+        Returns its id, that load, and what holds it up.
+        """
+        held = self.loader.held[given_up] = Hold()
+        rollout = await self.start(given_up)
+        loading = asyncio.create_task(self.models.get(given_up))
+        await held.begun.wait()
+        await self.store.end(rollout)
+        return await self.start(version), loading, held
 
     async def activate(self, rollout: str) -> None:
         """Switches all publishers of a rollout that has nothing to fill, and hears of it."""
@@ -155,12 +169,7 @@ async def test_a_version_that_went_out_of_use_while_it_waited_is_not_loaded(
     process: Process,
 ) -> None:
     former, second, third = process.versions
-    held = process.loader.held[second] = Hold()
-    rollout = await process.start(second)
-    loading = asyncio.create_task(process.models.get(second))
-    await held.begun.wait()
-    await process.store.end(rollout)
-    rollout = await process.start(third)
+    rollout, loading, held = await process.start_after_one_that_loads(second, third)
     waiting = asyncio.create_task(process.models.get(third))
     await process.store.end(rollout)
     await process.follower.refresh()
@@ -179,12 +188,7 @@ async def test_a_version_that_went_out_of_use_while_it_waited_is_not_loaded(
 
 async def test_what_is_written_meanwhile_has_what_is_needed_by_then(process: Process) -> None:
     former, second, third = process.versions
-    held = process.loader.held[second] = Hold()
-    rollout = await process.start(second)
-    loading = asyncio.create_task(process.models.get(second))
-    await held.begun.wait()
-    await process.store.end(rollout)
-    rollout = await process.start(third)
+    rollout, loading, held = await process.start_after_one_that_loads(second, third)
     writing = asyncio.create_task(process.models.written())
     await process.store.end(rollout)
     await process.follower.refresh()

@@ -4,13 +4,13 @@ import torch
 
 from indexing.embedding import Embeddings
 from indexing.errors import ModelVersionMismatch
-from indexing.network import Embedder, EmbeddingNetwork, as_batch, framed
+from indexing.network import Embedder, EmbeddingNetwork, Framing, as_batch
 
 
 @pytest.fixture(scope="module")
 def embedder():
     torch.manual_seed(0)
-    return Embedder(EmbeddingNetwork(dimension=16), "v1", 64, 48)
+    return Embedder(EmbeddingNetwork(dimension=16), "v1", Framing(64, 48))
 
 
 def pictures(count):
@@ -56,13 +56,15 @@ def test_a_picture_embeds_alike_alone_and_in_a_batch(embedder):
 )
 def test_a_picture_that_keeps_its_aspect_has_as_many_pixels_as_the_square(size, shape):
     picture = np.zeros((*size, 3), np.uint8)
-    assert framed(picture, 192, keep_aspect=True).shape[:2] == shape
-    assert framed(picture, 192, keep_aspect=False).shape[:2] == (192, 192)
+    assert Framing(192, 128, keep_aspect=True).photo(picture).shape[:2] == shape
+    assert Framing(192, 128).photo(picture).shape[:2] == (192, 192)
 
 
 def test_pictures_of_several_shapes_are_embedded_in_their_order():
     torch.manual_seed(0)
-    embedder = Embedder(EmbeddingNetwork(dimension=16).eval(), "v1", 64, 48, keep_aspect=True)
+    embedder = Embedder(
+        EmbeddingNetwork(dimension=16).eval(), "v1", Framing(64, 48, keep_aspect=True)
+    )
     shown = [picture for wide in pictures(3) for picture in (wide, np.rot90(wide))]
     for embed in (embedder.embed, embedder.embed_references):
         together = embed(shown).vectors
@@ -86,7 +88,7 @@ def test_an_unknown_architecture_is_refused():
 
 def test_a_batch_is_normalised_and_channels_last():
     grey = np.full((10, 20, 3), 124, np.uint8)
-    batch = as_batch(torch.from_numpy(framed(grey, 32, keep_aspect=False)[None]))
+    batch = as_batch(torch.from_numpy(Framing(32, 32).photo(grey)[None]))
     assert batch.shape == (1, 3, 32, 32)
     assert batch.is_contiguous(memory_format=torch.channels_last)
     assert batch[0, 0].mean().item() == pytest.approx((124 / 255 - 0.485) / 0.229, abs=1e-5)

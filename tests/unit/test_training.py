@@ -10,7 +10,7 @@ from torchvision.models import get_model
 from typer.testing import CliRunner
 
 from indexing.embedding import Embeddings
-from indexing.network import UNIT_SQUARE, EmbeddingNetwork, as_batch
+from indexing.network import UNIT_SQUARE, EmbeddingNetwork, Framing, as_batch
 from training.__main__ import app
 from training.config import TrainingConfig, read_config
 from training.datasets import DatasetError, find_pictures, fingerprint, read_dataset
@@ -173,7 +173,7 @@ def test_hard_negatives_are_numbered_as_the_subjects_are(tmp_path):
 def pairs_of(folder, **changes):
     subjects = [Subject(path) for path in find_pictures([folder])]
     renderer = Renderer(changes.pop("views", Views.FULL), 48)
-    return RenderedPairs(subjects, 32, 24, renderer)
+    return RenderedPairs(subjects, Framing(32, 24), renderer)
 
 
 def draws(count, subjects=20):
@@ -193,7 +193,8 @@ def test_stored_pairs_keep_their_aspect(folder, tmp_path):
     strip = np.random.default_rng(0).integers(0, 256, (80, 160, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "strip.png"), strip)
     renderer = Renderer(Views.FULL, 80)
-    rendered = RenderedPairs([Subject(tmp_path / "strip.png")], 48, 32, renderer, keep_aspect=True)
+    framing = Framing(48, 32, keep_aspect=True)
+    rendered = RenderedPairs([Subject(tmp_path / "strip.png")], framing, renderer)
     pairs = store(rendered, 9, 5, tmp_path / "views")
     drawn = [pairs[draw] for draw in draws(30, subjects=1)]
     assert {each.reference.shape for each in drawn} == {(24, 48, 3)}
@@ -212,7 +213,7 @@ def test_kinds_of_views_differ(folder):
 def test_photos_are_learnt_from_where_there_are_some(folder, tmp_path):
     reference, photo = find_pictures([folder])[0], tmp_path / "photo.png"
     cv2.imwrite(str(photo), np.full((60, 80, 3), (250, 0, 250), np.uint8))
-    pairs = RenderedPairs([Subject(reference, (photo,))], 32, 32, Renderer(Views.FULL, 48))
+    pairs = RenderedPairs([Subject(reference, (photo,))], Framing(32, 32), Renderer(Views.FULL, 48))
     drawn = [pairs[draw] for draw in draws(20, subjects=1)]
     photos = [bool((each.photo[..., 1] < 60).all()) for each in drawn]
     assert 5 <= sum(photos) <= 15
@@ -223,7 +224,7 @@ def test_photos_are_learnt_from_where_there_are_some(folder, tmp_path):
 def test_a_pair_says_where_its_subject_is(tmp_path):
     white = tmp_path / "white.png"
     cv2.imwrite(str(white), np.full((60, 80, 3), 255, np.uint8))
-    pairs = RenderedPairs([Subject(white)], 64, 64, Renderer(Views.PERSPECTIVE, 77))
+    pairs = RenderedPairs([Subject(white)], Framing(64, 64), Renderer(Views.PERSPECTIVE, 77))
     for draw in draws(10, subjects=1):
         drawn = pairs[draw]
         within = np.zeros((64, 64), np.uint8)
@@ -446,7 +447,7 @@ def test_a_spatial_transformer_learns_where_pictures_are(folder, tmp_path):
             _, found = trainer.network.eval().warp.guesses(batch)
             return float((found - turned_to(true, found)).abs().mean())
 
-    pairs = RenderedPairs(trainer.split.training, 64, 64, Renderer(Views.FULL, 77))
+    pairs = RenderedPairs(trainer.split.training, trainer.config.framing, Renderer(Views.FULL, 77))
     before = astray()
     trainer.train()
     assert astray() < 0.8 * before
