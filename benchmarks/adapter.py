@@ -33,9 +33,8 @@ from benchmarks.queries import SEED, read_queries, sampled
 from benchmarks.rendered import Rendering
 from benchmarks.threads import use_one_thread
 from indexing.bundle import load_bundle
-from indexing.embedding import Embeddings
+from indexing.embedding import Embedder, Embeddings
 from indexing.image import Pixels
-from indexing.network import Embedder
 from training.datasets import AnsweredQueries, own_references, read_picture
 from training.evaluation import gallery_of
 

@@ -1,23 +1,25 @@
 """Model bundles to roll out: another network, and one whose decisions are worse."""
 
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.numpy import load_file
 
 from indexing.bundle import (
     DEFAULT_BUNDLE,
-    TENSORS,
     Bundle,
+    bundle_tensors,
     load_bundle,
     save_bundle,
 )
 from indexing.bundle import (
     test_embedding as embedding_of_test,
 )
-from indexing.network import EmbeddingNetwork
+from indexing.framing import Framing
+from indexing.network import EmbeddingNetwork, load_network
+from training.onnx_export import network_graph
 
 ARCHITECTURE, DIMENSION = "resnet18", 64
 # Log-odds that nothing reaches.
@@ -31,13 +33,6 @@ def write_bundle(folder: Path, *, name: str = "another", decides: bool = True) -
     nothing.
     """
     default = load_bundle(DEFAULT_BUNDLE)
-    kept = load_file(DEFAULT_BUNDLE / TENSORS)
-    torch.manual_seed(1)
-    network = EmbeddingNetwork(ARCHITECTURE, DIMENSION).state_dict()
-    tensors: dict[str, Any] = {
-        key: values for key, values in kept.items() if not key.startswith("network.")
-    }
-    tensors |= {f"network.{key}": values.numpy() for key, values in network.items()}
     manifest = default.manifest.model_copy(
         update={
             "name": name,
@@ -48,9 +43,20 @@ def write_bundle(folder: Path, *, name: str = "another", decides: bool = True) -
             "test_embedding": (),
         }
     )
+    tensors = bundle_tensors(*_network(manifest.framing), default.projection, default.codebooks)
     save_bundle(folder, manifest, tensors)
     tested = {"test_embedding": embedding_of_test(load_bundle(folder))}
     return save_bundle(folder, manifest.model_copy(update=tested), tensors)
+
+
+@cache
+def _network(framing: Framing) -> tuple[dict[str, Any], bytes | None]:
+    """The weights of an untrained network, and its graph."""
+    torch.manual_seed(1)
+    state = EmbeddingNetwork(ARCHITECTURE, DIMENSION).state_dict()
+    weights = {name: values.numpy() for name, values in state.items()}
+    network = load_network(ARCHITECTURE, DIMENSION, weights)
+    return weights, network_graph(network, framing)
 
 
 def _calibration(bundle: Bundle, decides: bool) -> dict[Any, Any]:

@@ -30,10 +30,10 @@ from benchmarks.queries import SEED, apart_from, read_queries, sampled
 from benchmarks.tables import print_gallery
 from indexing.bundle import Bundle, load_bundle
 from indexing.descriptor_index import DescriptorIndex, descriptor_ids
+from indexing.embedding import Embedder
 from indexing.features import FeatureExtractor, ReferenceFeatures
 from indexing.image import Pixels
 from indexing.keypoints import Channel, LocalFeatures
-from indexing.network import Embedder
 from indexing.recognition import WORKING_SIDE
 from indexing.voting import vote
 from training.datasets import Pair, find_pictures, own_references, read_picture

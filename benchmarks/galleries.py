@@ -94,7 +94,7 @@ class LocalGallery:
         self._features = FeatureExtractor(bundle)
         self._recogniser = Recogniser(bundle)
         self._calibration = bundle.calibration
-        self._can_fork = bundle.embedder.device.type == "cpu"
+        self._can_fork = not bundle.embedder.uses_gpu
         self._shard = Shard(bundle)
         self._runner = asyncio.Runner()
         threads = os.cpu_count() or 1

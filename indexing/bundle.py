@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -19,17 +20,20 @@ from safetensors.numpy import load, save
 
 from indexing.decision import FEATURES, Calibration, ChannelCalibration
 from indexing.descriptor_index import Codebook
+from indexing.embedding import Embedder
 from indexing.errors import BundleInvalid
+from indexing.framing import Framing
 from indexing.image import Pixels
 from indexing.keypoints import Channel, Projection
-
-if TYPE_CHECKING:
-    from indexing.network import Embedder
+from indexing.onnx_embedder import OnnxEmbedder
 
 DEFAULT_BUNDLE = Path(__file__).parent / "default_bundle"
 # Cosine of the test embedding to the one computed again: other processors round otherwise.
 TEST_SIMILARITY = 0.999
 MANIFEST, TENSORS = "manifest.json", "model.safetensors"
+# The tensor that holds the network as an ONNX file. Bundles of before there were any have none, nor has
+# a network that cannot be written as one.
+GRAPH = "onnx"
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -65,6 +69,12 @@ class Manifest(BaseModel):
     calibration_features: tuple[str, ...] = FEATURES
     tensors_sha256: str
 
+    @property
+    def framing(self) -> Framing:
+        """How the network's pictures are scaled."""
+        reference_size = self.reference_size or self.input_size
+        return Framing(self.input_size, reference_size, self.keep_aspect)
+
 
 class Bundle:
     """A loaded model version: its embedder, projection, codebooks and calibration."""
@@ -86,37 +96,50 @@ class Bundle:
             for name, values in tensors.items()
             if name.startswith(prefix)
         }
+        self._graph: bytes | None = tensors[GRAPH].tobytes() if GRAPH in tensors else None
 
     @cached_property
-    def embedder(self) -> "Embedder":
+    def embedder(self) -> Embedder:
         """The network. Raises BundleInvalid where the weights do not fit the architecture."""
-        # PyTorch takes seconds to import, and processes that do not embed start without it.
-        from indexing.network import Embedder, Framing, load_network
-
-        manifest = self.manifest
-        reference_size = manifest.reference_size or manifest.input_size
-        try:
-            network = load_network(
-                manifest.architecture,
-                manifest.dimension,
-                self._weights,
-                straightened_size=reference_size if manifest.spatial_transformer else None,
-            )
-        except (RuntimeError, ValueError) as error:
-            raise BundleInvalid(path=self.version, problem=str(error)) from error
-        framing = Framing(manifest.input_size, reference_size, manifest.keep_aspect)
-        return Embedder(network, self.version, framing)
+        return self._embedder(by_graph=self._graph is not None and not faiss.get_num_gpus())
 
     def verify(self) -> None:
-        """Raises BundleInvalid where the network does not compute what the manifest says."""
+        """Raises BundleInvalid where the network does not compute what the manifest says.
+
+        It is to do so by whatever may run it: its graph, and PyTorch.
+        """
         stated = np.array(self.manifest.test_embedding)
         if stated.shape != (self.manifest.dimension,):
             problem = "It states no test embedding of its dimension: publish it again."
             raise BundleInvalid(path=self.version, problem=problem)
-        computed = self.embedder.embed([test_picture()]).vectors[0]
-        if not computed @ stated >= TEST_SIMILARITY * np.linalg.norm(stated) > 0:
-            problem = "Its network does not compute the test embedding that it states."
-            raise BundleInvalid(path=self.version, problem=problem)
+        for by_graph in {False, self._graph is not None}:
+            computed = self._embedder(by_graph=by_graph).embed([test_picture()]).vectors[0]
+            if not computed @ stated >= TEST_SIMILARITY * np.linalg.norm(stated) > 0:
+                problem = "Its network does not compute the test embedding that it states."
+                raise BundleInvalid(path=self.version, problem=problem)
+
+    def _embedder(self, *, by_graph: bool) -> Embedder:
+        try:
+            return self._graph_embedder() if by_graph else self._torch_embedder()
+        except (RuntimeError, ValueError) as error:
+            raise BundleInvalid(path=self.version, problem=str(error)) from error
+
+    def _graph_embedder(self) -> Embedder:
+        manifest = self.manifest
+        return OnnxEmbedder(self._graph or b"", self.version, manifest.framing, manifest.dimension)
+
+    def _torch_embedder(self) -> Embedder:
+        # PyTorch takes seconds to import, and most processes do without it.
+        from indexing.network import TorchEmbedder, load_network
+
+        manifest, framing = self.manifest, self.manifest.framing
+        network = load_network(
+            manifest.architecture,
+            manifest.dimension,
+            self._weights,
+            straightened_size=framing.reference_size if manifest.spatial_transformer else None,
+        )
+        return TorchEmbedder(network, self.version, framing)
 
 
 def test_picture() -> Pixels:
@@ -165,12 +188,17 @@ def save_bundle(folder: Path, manifest: Manifest, tensors: Tensors) -> str:
 
 
 def bundle_tensors(
-    network: Tensors, projection: Projection, codebooks: Mapping[Channel, Codebook]
+    network: Tensors,
+    graph: bytes | None,
+    projection: Projection,
+    codebooks: Mapping[Channel, Codebook],
 ) -> dict[str, npt.NDArray[Any]]:
     """The tensors of a bundle by their names in its file; the network's as float16."""
     tensors: dict[str, npt.NDArray[Any]] = {
         f"network.{name}": _halved(values) for name, values in network.items()
     }
+    if graph is not None:
+        tensors[GRAPH] = np.frombuffer(graph, np.uint8)
     tensors |= {"sift.mean": projection.mean, "sift.basis": np.ascontiguousarray(projection.basis)}
     tensors["sift.scale"] = np.array([projection.scale], np.float32)
     for channel, codebook in codebooks.items():

@@ -1,11 +1,14 @@
 """Global embeddings of pictures: vectors that know their model version."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from indexing.errors import ModelVersionMismatch
+from indexing.image import Pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,3 +27,18 @@ class Embeddings:
         if self.version != other.version:
             raise ModelVersionMismatch(got=other.version, expected=self.version)
         return self.vectors @ other.vectors.T
+
+
+class Embedder(Protocol):
+    """Embeds pictures with one model version."""
+
+    version: str
+    uses_gpu: bool
+
+    def embed(self, photos: Sequence[Pixels]) -> Embeddings:
+        """Embed photos, RGB uint8 [h, w, 3] of any sizes, those of one shape in one batch."""
+        ...
+
+    def embed_references(self, pictures: Sequence[Pixels]) -> Embeddings:
+        """Embed clean pictures that fill their frame, as ``embed``."""
+        ...

@@ -4,13 +4,10 @@ Importing PyTorch takes seconds, and most processes never embed: only ``Bundle.e
 training import this.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -19,17 +16,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from indexing.backbones import IMAGENET_MEAN, IMAGENET_STD, TokenFeatures, backbone
 from indexing.embedding import Embeddings
-
-Picture = npt.NDArray[np.uint8]
+from indexing.framing import Framing, of_one_shape
+from indexing.image import Pixels
 
 # A photo's corners: top left, top right, bottom right, bottom left.
 UNIT_SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 # How much larger than a rough quad is what the precise one is looked for in.
 SURROUNDINGS = 1.4
-# Sides are multiples of it where a picture keeps its aspect, so that few shapes make a batch each.
-SIDE_STEP = 8
-# A picture that is longer is squashed to it: a network sees little in a strip.
-GREATEST_ASPECT = 2.5
 
 
 class GeneralisedMean(nn.Module):
@@ -236,40 +229,6 @@ def _fused(network: EmbeddingNetwork) -> EmbeddingNetwork:
     return network
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
-    """How pictures, RGB uint8 [h, w, 3], are scaled for a network.
-
-    Photos get as many pixels as a square of ``input_size`` has, references, which fill their frame,
-    those of ``reference_size``: things have about as many pixels in both (Touvron et al., 2019). They
-    keep their aspect, or become those squares.
-    """
-
-    input_size: int
-    reference_size: int
-    keep_aspect: bool = False
-
-    def photo(self, picture: Picture) -> Picture:
-        """A photo as the network takes it."""
-        return self._scaled(picture, self.input_size)
-
-    def reference(self, picture: Picture) -> Picture:
-        """A clean picture that fills its frame, as the network takes it."""
-        return self._scaled(picture, self.reference_size)
-
-    def _scaled(self, picture: Picture, side: int) -> Picture:
-        size = _scaled_size(picture, side) if self.keep_aspect else (side, side)
-        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _scaled_size(picture: Picture, side: int) -> tuple[int, int]:
-    """The width and height of about side² pixels that have a picture's aspect."""
-    height, width = picture.shape[:2]
-    aspect = min(GREATEST_ASPECT, max(1 / GREATEST_ASPECT, width / height))
-    steps = side / SIDE_STEP
-    return SIDE_STEP * round(steps * aspect**0.5), SIDE_STEP * round(steps / aspect**0.5)
-
-
 def as_batch(pictures: Tensor) -> Tensor:
     """Framed pictures, uint8 [n, h, w, 3], normalised: float32 [n, 3, h, w] channels last."""
     mean = torch.tensor(IMAGENET_MEAN, device=pictures.device)
@@ -278,44 +237,43 @@ def as_batch(pictures: Tensor) -> Tensor:
 
 
 def in_batches(
-    network: Callable[[Tensor], Tensor], pictures: Sequence[Picture], device: torch.device
+    network: Callable[[Tensor], Tensor], pictures: Sequence[Pixels], device: torch.device
 ) -> Tensor:
     """What a network makes of framed pictures, at least one: [n, ...] in their order.
 
     Those of one shape are a batch, normalised as by ``as_batch``.
     """
-    numbers = defaultdict(list)
-    for number, picture in enumerate(pictures):
-        numbers[picture.shape].append(number)
+    batches = of_one_shape(pictures)
     made = [
-        network(as_batch(torch.from_numpy(np.stack([pictures[n] for n in alike])).to(device)))
-        for alike in numbers.values()
+        network(as_batch(torch.from_numpy(np.stack([pictures[n] for n in batch])).to(device)))
+        for batch in batches
     ]
-    order = torch.tensor([number for alike in numbers.values() for number in alike], device=device)
+    order = torch.tensor(list(chain.from_iterable(batches)), device=device)
     return torch.cat(made)[order.argsort()]
 
 
-class Embedder:
-    """Embeds pictures with one model version, on a GPU where there is one."""
+class TorchEmbedder:
+    """Embeds pictures with one model version by PyTorch, on a GPU where there is one."""
 
     def __init__(self, network: EmbeddingNetwork, version: str, framing: Framing) -> None:
         self.version = version
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.uses_gpu = self.device.type != "cpu"
         self._framing = framing
         self._network = network.to(memory_format=torch.channels_last).to(self.device).eval()
 
-    def embed(self, photos: Sequence[Picture]) -> Embeddings:
+    def embed(self, photos: Sequence[Pixels]) -> Embeddings:
         """Embed photos, RGB uint8 [h, w, 3] of any sizes, those of one shape in one batch."""
         return self._embedded([self._framing.photo(each) for each in photos], self._network)
 
-    def embed_references(self, pictures: Sequence[Picture]) -> Embeddings:
+    def embed_references(self, pictures: Sequence[Pixels]) -> Embeddings:
         """Embed clean pictures that fill their frame, as ``embed``."""
         framed = [self._framing.reference(each) for each in pictures]
         return self._embedded(framed, self._network.embed)
 
     @torch.inference_mode()
     def _embedded(
-        self, framed: Sequence[Picture], network: Callable[[Tensor], Tensor]
+        self, framed: Sequence[Pixels], network: Callable[[Tensor], Tensor]
     ) -> Embeddings:
         if not framed:
             return Embeddings(self.version, np.empty((0, self._network.dimension), np.float32))

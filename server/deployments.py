@@ -94,10 +94,8 @@ def _one_thread_per_request() -> None:
 
 
 def _one_thread_for_the_network() -> None:
-    # PyTorch takes seconds to import: the main process and the shards do without it.
-    import torch
-
-    torch.set_num_threads(1)
+    # PyTorch takes seconds to import, which is left to those bundles that need it.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _open_as_many_files_as_allowed() -> None:

@@ -22,6 +22,7 @@ from indexing.rollout import (
     Serving,
     ShadowAgreement,
 )
+from server.bundle_check import check_bundle
 from server.models import model_memory_mb
 from server.monitoring import Watch
 from server.rollout_driver import Preparer
@@ -207,7 +208,7 @@ def _verified(folder: Path) -> tuple[str, Manifest]:
     """The version and the manifest of the bundle in a folder. Raises BundleInvalid."""
     try:
         bundle = load_bundle(folder)
-        bundle.verify()
+        check_bundle(folder)
     except BundleInvalid as error:
         raise BundleInvalid(path=SENT, problem=error.details["problem"]) from error
     return bundle.version, bundle.manifest

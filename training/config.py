@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from indexing.network import Framing
+from indexing.framing import Framing
 from training.losses import LossName, Sampling
 from training.rendering import Views
 

@@ -24,9 +24,11 @@ from torch import nn
 
 from indexing.bundle import Bundle, load_bundle
 from indexing.descriptor_index import DescriptorIndex, descriptor_ids
+from indexing.embedding import Embedder
 from indexing.features import FeatureExtractor
+from indexing.framing import Framing
 from indexing.keypoints import Channel, LocalFeatures
-from indexing.network import Embedder, EmbeddingNetwork, Framing, load_network
+from indexing.network import EmbeddingNetwork, TorchEmbedder, load_network
 from indexing.voting import vote
 from training.config import read_config
 from training.datasets import (
@@ -95,7 +97,7 @@ def of_run(folder: Path) -> Model:
         load_file(folder / NETWORK),
         straightened_size=config.straightened_size,
     )
-    return Model(Embedder(network, folder.name, config.framing))
+    return Model(TorchEmbedder(network, folder.name, config.framing))
 
 
 def of_backbone(
@@ -105,7 +107,7 @@ def of_backbone(
     network = EmbeddingNetwork(architecture, weights=weights)
     network.head = nn.Identity()
     name = f"{architecture}, {weights or 'random weights'}"
-    return Model(Embedder(network, name, Framing(input_size, reference_size)))
+    return Model(TorchEmbedder(network, name, Framing(input_size, reference_size)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ import faiss
 import numpy as np
 from rich.progress import track
 
+from indexing.embedding import Embedder
 from indexing.image import Pixels
-from indexing.network import Embedder
 from training.datasets import DatasetError, read_picture
 from training.ranking import Floats, Ints
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.progress import track
 from safetensors.numpy import load_file
 
@@ -24,10 +25,12 @@ from indexing.bundle import (
 from indexing.decision import Calibration
 from indexing.descriptor_index import Codebook
 from indexing.keypoints import Channel, Projection
+from indexing.network import load_network
 from training.calibration import fit_calibration, run_trials
 from training.codebooks import fit_local_features
-from training.config import read_config
+from training.config import TrainingConfig, read_config
 from training.datasets import Picture, find_pictures, fingerprint, read_picture
+from training.onnx_export import network_graph
 from training.runs import CONFIG, EVALUATION, METRICS, NETWORK, network_sha256
 
 
@@ -66,7 +69,8 @@ def publish(publication: Publication, output: Path) -> str:
     """Writes the bundle into ``output`` and returns its version.
 
     Raises DatasetError for pictures that cannot be read, OSError where the run is not complete,
-    NotEvaluatedError where its network was not evaluated, BundleInvalid for ``calibrated_as``.
+    NotEvaluatedError where its network was not evaluated, BundleInvalid for ``calibrated_as``,
+    GraphDiffersError where the network cannot be written as an ONNX graph.
     """
     figures = _evaluated(publication.run)
     paths = find_pictures(publication.pictures)
@@ -75,9 +79,10 @@ def publish(publication: Publication, output: Path) -> str:
     projection, codebooks = (
         (kept.projection, kept.codebooks) if kept else _local_features(publication, pictures)
     )
-    network = load_file(publication.run / NETWORK)
-    tensors = bundle_tensors(network, projection, codebooks)
-    manifest = _manifest(publication, fingerprint(paths), figures)
+    config = read_config(publication.run / CONFIG)
+    weights = load_file(publication.run / NETWORK)
+    tensors = bundle_tensors(weights, _graph(config, weights), projection, codebooks)
+    manifest = _manifest(publication, config, fingerprint(paths), figures)
     with tempfile.TemporaryDirectory() as draft:
         save_bundle(Path(draft), manifest, tensors)
         drafted = load_bundle(Path(draft))
@@ -122,10 +127,22 @@ def _evaluated(run: Path) -> dict[str, float]:
     }
 
 
+def _graph(config: TrainingConfig, weights: Mapping[str, npt.NDArray[Any]]) -> bytes | None:
+    network = load_network(
+        config.architecture,
+        config.dimension,
+        weights,
+        straightened_size=config.straightened_size,
+    )
+    return network_graph(network, config.framing)
+
+
 def _manifest(
-    publication: Publication, data_fingerprint: str, figures: dict[str, float]
+    publication: Publication,
+    config: TrainingConfig,
+    data_fingerprint: str,
+    figures: dict[str, float],
 ) -> Manifest:
-    config = read_config(publication.run / CONFIG)
     validation = _json(publication.run / METRICS)["validation"]
     return Manifest(
         name=publication.name,

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from indexing.network import UNIT_SQUARE, Framing
+from indexing.framing import Framing
+from indexing.network import UNIT_SQUARE
 from indexing.views import View, ViewConditions, clutter, corners, render_view, retouched
 from training.datasets import Picture, read_picture
 from training.mining import HardNegative, Verdict

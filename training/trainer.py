@@ -18,8 +18,13 @@ from torch.nn.functional import smooth_l1_loss
 from torch.utils.tensorboard import SummaryWriter
 
 from indexing.allocator import keep_freed_memory
-from indexing.embedding import Embeddings
-from indexing.network import Embedder, EmbeddingNetwork, SpatialTransformer, in_batches
+from indexing.embedding import Embedder, Embeddings
+from indexing.network import (
+    EmbeddingNetwork,
+    SpatialTransformer,
+    TorchEmbedder,
+    in_batches,
+)
 from training.config import TrainingConfig
 from training.curves import plot_curves
 from training.datasets import Picture, fingerprint, read_picture
@@ -297,7 +302,7 @@ class Trainer:
         if history.validation and history.validation[-1]["step"] == history.step:
             return history.validation[-1]
         config, network = self.config, self._averaged()
-        measured = judge.measure(Embedder(network, "in training", config.framing))
+        measured = judge.measure(TorchEmbedder(network, "in training", config.framing))
         history.validation.append({"step": float(history.step)} | measured)
         for name, value in measured.items():
             board.add_scalar(name, value, history.step)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from benchmarks.artwork import draw_collection
 from indexing.blobs import BlobStore, image_key
-from indexing.bundle import DEFAULT_BUNDLE, TENSORS, Bundle, load_bundle, save_bundle
+from indexing.bundle import DEFAULT_BUNDLE, GRAPH, TENSORS, Bundle, load_bundle, save_bundle
 from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_backfill import BackfillStore
@@ -103,6 +103,8 @@ def _variant(folder: Path, bundle: Bundle, changed: str) -> FeatureExtractor:
         if name.startswith(changed)
     }
     assert others
+    if changed.startswith("network."):
+        del tensors[GRAPH]  # It would embed, with the weights of before.
     manifest = bundle.manifest.model_copy(update={"name": "variant"})
     save_bundle(folder, manifest, tensors | others)
     return FeatureExtractor(load_bundle(folder))

@@ -16,13 +16,13 @@ from indexing import errors
 from indexing.blobs import BlobStore
 from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from indexing.bundle_store import FILES, BundleStore
+from indexing.embedding import Embedder
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_backfill import BackfillStore
 from indexing.gallery_models import ModelStore
 from indexing.gallery_records import ImageFeatures
 from indexing.gallery_watch import ScanCountStore
 from indexing.gate import GateReport, VersionQuality
-from indexing.network import Embedder
 from indexing.rollout import RolloutState
 from server import model_operator
 from server.model_operator import ModelOperator
@@ -223,25 +223,22 @@ async def test_who_drives_rollouts_drops_the_version_of_the_one_before(
     assert process.loader.most == MOST
 
 
-async def test_bundles_that_are_sent_are_in_memory_one_at_a_time(
+async def test_bundles_that_are_sent_are_checked_one_at_a_time(
     process: Process, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    networks: weakref.WeakSet[Embedder] = weakref.WeakSet()
-    counts, together = [], threading.Barrier(2)
+    checked, together = [], threading.Barrier(2)
 
-    def counted(folder: Path) -> Bundle:
-        bundle = load_bundle(folder)
-        networks.add(bundle.embedder)
+    def check(folder: Path) -> None:
         # Until another comes, had it not to wait.
-        with suppress(threading.BrokenBarrierError):
-            together.wait(2.0)
-        counts.append(len(networks))
-        return bundle
+        with pytest.raises(threading.BrokenBarrierError):
+            together.wait(1.0)
+        together.reset()
+        checked.append(folder)
 
-    monkeypatch.setattr(model_operator, "load_bundle", counted)
+    monkeypatch.setattr(model_operator, "check_bundle", check)
     operator = model_operator_of(process, 0)
     await asyncio.gather(*(operator.register(pieces(folder)) for folder in folders.values()))
-    assert counts == [1, 1, 1]
+    assert len(checked) == 3
 
 
 async def test_a_model_that_has_no_room_beside_what_serves_is_refused(

@@ -4,13 +4,14 @@ import torch
 
 from indexing.embedding import Embeddings
 from indexing.errors import ModelVersionMismatch
-from indexing.network import Embedder, EmbeddingNetwork, Framing, as_batch
+from indexing.framing import Framing
+from indexing.network import EmbeddingNetwork, TorchEmbedder, as_batch
 
 
 @pytest.fixture(scope="module")
 def embedder():
     torch.manual_seed(0)
-    return Embedder(EmbeddingNetwork(dimension=16), "v1", Framing(64, 48))
+    return TorchEmbedder(EmbeddingNetwork(dimension=16), "v1", Framing(64, 48))
 
 
 def pictures(count):
@@ -62,7 +63,7 @@ def test_a_picture_that_keeps_its_aspect_has_as_many_pixels_as_the_square(size, 
 
 def test_pictures_of_several_shapes_are_embedded_in_their_order():
     torch.manual_seed(0)
-    embedder = Embedder(
+    embedder = TorchEmbedder(
         EmbeddingNetwork(dimension=16).eval(), "v1", Framing(64, 48, keep_aspect=True)
     )
     shown = [picture for wide in pictures(3) for picture in (wide, np.rot90(wide))]

@@ -6,12 +6,12 @@ from torch import nn
 from torchvision.models import get_model
 
 from indexing.backbones import IMAGENET_MEAN, IMAGENET_STD
+from indexing.framing import Framing
 from indexing.network import (
     UNIT_SQUARE,
-    Embedder,
     EmbeddingNetwork,
-    Framing,
     SpatialTransformer,
+    TorchEmbedder,
     load_network,
 )
 
@@ -62,7 +62,8 @@ def test_a_network_with_a_spatial_transformer_is_loaded_as_it_was():
     again = load_network("mobilenet_v3_small", 8, state, straightened_size=36)
     pictures = [np.full((50, 40, 3), 90, np.uint8)]
     one, other = (
-        Embedder(each, "v", Framing(64, 36)).embed(pictures).vectors for each in (network, again)
+        TorchEmbedder(each, "v", Framing(64, 36)).embed(pictures).vectors
+        for each in (network, again)
     )
     assert np.allclose(one, other, atol=1e-5)
     # Batch normalisation is part of the convolutions by now.
@@ -72,7 +73,7 @@ def test_a_network_with_a_spatial_transformer_is_loaded_as_it_was():
 def test_a_reference_is_embedded_as_it_is_whatever_is_found_in_it():
     torch.manual_seed(2)
     network = EmbeddingNetwork(dimension=8, straightened_size=36)
-    embedder = Embedder(network, "v", Framing(64, 36))
+    embedder = TorchEmbedder(network, "v", Framing(64, 36))
     picture = [np.random.default_rng(1).integers(0, 256, (50, 40, 3), np.uint8)]
     reference, photo = embedder.embed_references(picture).vectors, embedder.embed(picture).vectors
     network.warp.precise.corners[-1].bias.data += 0.2

@@ -204,7 +204,7 @@ def test_weights_that_do_not_fit_the_architecture_are_refused(tmp_path: Path) ->
     for change in ({"dimension": 64}, {"architecture": "no_such_net"}):
         save_bundle(tmp_path, whole.model_copy(update=change), tensors)
         with pytest.raises(BundleInvalid):
-            _ = load_bundle(tmp_path).embedder
+            load_bundle(tmp_path).verify()
 
 
 def test_default_bundle_is_small() -> None:

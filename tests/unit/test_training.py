@@ -10,7 +10,8 @@ from torchvision.models import get_model
 from typer.testing import CliRunner
 
 from indexing.embedding import Embeddings
-from indexing.network import UNIT_SQUARE, EmbeddingNetwork, Framing, as_batch
+from indexing.framing import Framing
+from indexing.network import UNIT_SQUARE, EmbeddingNetwork, as_batch
 from training.__main__ import app
 from training.config import TrainingConfig, read_config
 from training.datasets import DatasetError, find_pictures, fingerprint, read_dataset
