@@ -32,7 +32,7 @@ def thumbnail(picture: Pixels) -> Pixels:
 
 def photo_levels(photo: Pixels) -> Pixels:
     """The grey levels of a photo, RGB uint8 [height, width, 3], at most 192 on the longer side."""
-    return np.asarray(cv2.cvtColor(scaled(photo, PHOTO_SIDE), cv2.COLOR_RGB2GRAY), np.uint8)
+    return scaled(np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), np.uint8), PHOTO_SIDE)
 
 
 @dataclass(frozen=True, slots=True)
