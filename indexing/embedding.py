@@ -36,7 +36,7 @@ class Embedder(Protocol):
     uses_gpu: bool
 
     def embed(self, photos: Sequence[Pixels]) -> Embeddings:
-        """Embed photos, RGB uint8 [h, w, 3] of any sizes, those of one shape in one batch."""
+        """Embed photos, RGB uint8 [h, w, 3] of any sizes."""
         ...
 
     def embed_references(self, pictures: Sequence[Pixels]) -> Embeddings:

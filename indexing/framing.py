@@ -1,7 +1,5 @@
-"""How pictures are scaled for a network, and which of them make a batch."""
+"""How pictures are scaled for a network."""
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -47,11 +45,3 @@ def _scaled_size(picture: Pixels, side: int) -> tuple[int, int]:
     aspect = min(GREATEST_ASPECT, max(1 / GREATEST_ASPECT, width / height))
     steps = side / SIDE_STEP
     return SIDE_STEP * round(steps * aspect**0.5), SIDE_STEP * round(steps / aspect**0.5)
-
-
-def of_one_shape(pictures: Sequence[Pixels]) -> list[list[int]]:
-    """The places of framed pictures, those of one shape together: each list makes a batch."""
-    places = defaultdict(list)
-    for place, picture in enumerate(pictures):
-        places[picture.shape].append(place)
-    return list(places.values())

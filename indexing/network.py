@@ -4,8 +4,9 @@ Importing PyTorch takes seconds, and most processes never embed: only ``Bundle.e
 training import this.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from indexing.backbones import IMAGENET_MEAN, IMAGENET_STD, TokenFeatures, backbone
 from indexing.embedding import Embeddings
-from indexing.framing import Framing, of_one_shape
+from indexing.framing import Framing
 from indexing.image import Pixels
 
 # A photo's corners: top left, top right, bottom right, bottom left.
@@ -243,12 +244,14 @@ def in_batches(
 
     Those of one shape are a batch, normalised as by ``as_batch``.
     """
-    batches = of_one_shape(pictures)
+    numbers = defaultdict(list)
+    for number, picture in enumerate(pictures):
+        numbers[picture.shape].append(number)
     made = [
-        network(as_batch(torch.from_numpy(np.stack([pictures[n] for n in batch])).to(device)))
-        for batch in batches
+        network(as_batch(torch.from_numpy(np.stack([pictures[n] for n in alike])).to(device)))
+        for alike in numbers.values()
     ]
-    order = torch.tensor(list(chain.from_iterable(batches)), device=device)
+    order = torch.tensor([number for alike in numbers.values() for number in alike], device=device)
     return torch.cat(made)[order.argsort()]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from indexing.embedding import Embeddings
-from indexing.framing import Framing, of_one_shape
+from indexing.framing import Framing
 from indexing.image import Pixels
 
 
@@ -34,7 +34,7 @@ class OnnxEmbedder:
             raise ValueError(f"Its graph makes {vectors.shape[1:]}, not {dimension} numbers.")
 
     def embed(self, photos: Sequence[Pixels]) -> Embeddings:
-        """Embed photos, RGB uint8 [h, w, 3] of any sizes, those of one shape in one batch."""
+        """Embed photos, RGB uint8 [h, w, 3] of any sizes."""
         return self._embedded([self._framing.photo(each) for each in photos])
 
     def embed_references(self, pictures: Sequence[Pixels]) -> Embeddings:
@@ -43,9 +43,9 @@ class OnnxEmbedder:
 
     def _embedded(self, framed: Sequence[Pixels]) -> Embeddings:
         vectors = np.empty((len(framed), self._dimension), np.float32)
-        for batch in of_one_shape(framed):
-            pictures = np.stack([framed[place] for place in batch])
-            (vectors[batch],) = self._session.run(None, {self._pictures: pictures})
+        # One by one: on a core a batch takes as long, and memory for all of it that is kept.
+        for place, picture in enumerate(framed):
+            (vectors[place : place + 1],) = self._session.run(None, {self._pictures: picture[None]})
         return Embeddings(self.version, vectors)
 
 
