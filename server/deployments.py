@@ -55,6 +55,7 @@ from server.monitoring import Monitoring, ScanMonitor, Shadow, Watch
 from server.placement import PlacementFollower, Placer
 from server.rebalancing import Rebalancer
 from server.registration import Registrar
+from server.right_of_way import RightOfWay
 from server.rollout_driver import Preparer, RolloutDriver, RolloutSupervisor
 from server.scanning import PlacedGalleries, Scanning
 from server.service import Services
@@ -67,6 +68,8 @@ WORKER = "rollout"
 LOWEST_PRIORITY = 19
 # Batches of features travel inline; the object store only needs room for what Ray itself puts.
 DRAIN_SECONDS = 5
+# A search in the background waits so long for a moment without a scan's.
+BACKGROUND_SECONDS = 0.25
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 # How many shards may be added while the server of one machine runs, and how long one may start.
 MORE_SHARDS = 8
@@ -124,10 +127,22 @@ class GalleryShard:
             serve.get_replica_context().replica_tag,
             settings.gallery_memory_mb * 1_000_000,
         )
+        self._way = RightOfWay(BACKGROUND_SECONDS)
         self._following = asyncio.create_task(self._replica.follow())
 
     async def search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
-        """Answers the queries of a batch."""
+        """Answers the queries of a batch of scans."""
+        with self._way.live():
+            return await self._search(queries)
+
+    async def search_in_background(
+        self, queries: Sequence[Query]
+    ) -> list[SearchResult | ImageLinkError]:
+        """Answers queries that no scan waits for, behind those of scans."""
+        async with self._way.background():
+            return await self._search(queries)
+
+    async def _search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
         asking = [tracing.elsewhere(query.trace) for query in queries]
         with tracing.stage("shard.search", asking, SpanKind.SERVER):
             return await self._replica.search(queries)
@@ -168,7 +183,8 @@ class Scanner(Services):
         placed, placer = PlacementFollower(placements), Placer(placements, shards, models.version)
         rebalancer = Rebalancer(placements, placed, shards, placer, settings.part_images)
         galleries = PlacedGalleries(placed.placement, shards.search)
-        shadow, watch = Shadow(models, serving, galleries.search, counts), Watch(versions, counts)
+        behind = PlacedGalleries(placed.placement, shards.search_in_background)
+        shadow, watch = Shadow(models, serving, behind.search, counts), Watch(versions, counts)
         keeper = Keeper(KeptScanStore(pool), blobs, settings.kept_scan_days)
         monitoring = Monitoring(ScanMonitor(counts), shadow, keeper, watch, serving)
         scanning = Scanning(
@@ -185,7 +201,7 @@ class Scanner(Services):
             scanning,
             CameraSessions(scanning, max(1, settings.max_ongoing_requests // 2)),
             Explainer(scanning, store, blobs),
-            Assessor(models.serving, galleries.search),
+            Assessor(models.serving, behind.search),
             placer,
             ModelOperator(
                 versions, bundles, images, counts, watch, preparer, settings.model_memory_mb
@@ -219,7 +235,7 @@ class RolloutWorker:
         models = Models(_bundles(backends).load, serving, versions, name, BATCH)
         shards = ShardApplications(settings, backends, version)
         placed = PlacementFollower(PlacementStore(pool))
-        search = PlacedGalleries(placed.placement, shards.search).search
+        search = PlacedGalleries(placed.placement, shards.search_in_background).search
         gate = Gate(store, images, KeptScanStore(pool), blobs, search)
         preparer = Preparer(placed, shards)
         driver = RolloutDriver(versions, images, serving, models, blobs, gate, preparer)
@@ -247,10 +263,22 @@ class ShardApplications:
     async def search(
         self, shard: int, queries: Sequence[Query]
     ) -> list[SearchResult | ImageLinkError]:
-        """Answers queries from one replica of a shard, or says that none answers."""
+        """Answers a scan's queries from one replica of a shard, or says that none answers."""
+        return await self._answers(shard, "search", queries)
+
+    async def search_in_background(
+        self, shard: int, queries: Sequence[Query]
+    ) -> list[SearchResult | ImageLinkError]:
+        """Answers queries that no scan waits for, as ``search`` does, behind those of scans."""
+        return await self._answers(shard, "search_in_background", queries)
+
+    async def _answers(
+        self, shard: int, method: str, queries: Sequence[Query]
+    ) -> list[SearchResult | ImageLinkError]:
         try:
             handle = await self._handle(shard)
-            found: list[SearchResult | ImageLinkError] = await handle.search.remote(queries)
+            asked = getattr(handle, method).remote(queries)
+            found: list[SearchResult | ImageLinkError] = await asked
         except LOST as error:
             log.warning("shard does not answer", shard=shard, why=repr(error))
             return [ShardUnavailable(shard=shard)] * len(queries)
