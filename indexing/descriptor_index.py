@@ -45,6 +45,14 @@ class Codebook:
         """An index over each set of centroids."""
         return [_quantizer(self.channel, centroids) for centroids in self.centroids]
 
+    def equals(self, other: "Codebook") -> bool:
+        """Whether it groups everything as the other does."""
+        return (
+            self.channel is other.channel
+            and len(self.centroids) == len(other.centroids)
+            and all(map(np.array_equal, self.centroids, other.centroids))
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Assigned:

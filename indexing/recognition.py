@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,18 +37,54 @@ Search = Callable[[Sequence[Query]], Awaitable[Sequence[SearchResult]]]
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """Local features, whose they are, and the seconds that it took to find them."""
+
+    extractor: FeatureExtractor
+    local: LocalFeatures
+    seconds: float
+
+
+class Look:
+    """What was found in a photo: once for all model versions that find the same in it.
+
+    ``spared_seconds`` is how much longer it had taken to find it for each.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Channel, _Found] = {}
+        self.spared_seconds = 0.0
+
+    def local(self, pixels: Pixels, channel: Channel, extractor: FeatureExtractor) -> LocalFeatures:
+        """The photo's local features, found by this extractor or by one that finds the same."""
+        known = self._found.get(channel)
+        if known is not None and extractor.same_local_features(known.extractor):
+            self.spared_seconds += known.seconds
+            return known.local
+        start = time.perf_counter()
+        local = extractor.query(pixels, channel)
+        self._found[channel] = _Found(extractor, local, time.perf_counter() - start)
+        return local
+
+
+@dataclass(frozen=True, slots=True)
 class Photo:
     """A decoded photo to be recognised for a publisher.
 
     ``pixels`` is RGB, uint8 [height, width, 3], at most 640 on the longer side;
     ``false_accept_budget`` is the publisher's. The gallery is searched at ``min_gallery_version``
-    or later.
+    or later. ``look`` is what model versions found in it so far.
     """
 
     publisher: str
     pixels: Pixels
     false_accept_budget: float
     min_gallery_version: int = 0
+    look: Look = field(default_factory=Look, compare=False)
+
+    def local(self, channel: Channel, extractor: FeatureExtractor) -> LocalFeatures:
+        """Its local features, as this extractor finds them."""
+        return self.look.local(self.pixels, channel, extractor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +152,7 @@ class Recogniser:
             photo.publisher,
             self.model_version,
             Channel.ORB,
-            await asyncio.to_thread(self._features.query, photo.pixels, Channel.ORB),
+            await asyncio.to_thread(photo.local, Channel.ORB, self._features),
             await asyncio.to_thread(photo_levels, photo.pixels),
             min_gallery_version=photo.min_gallery_version,
         )
@@ -125,7 +161,7 @@ class Recogniser:
         pictures = [photo.pixels for photo, _ in asked]
         embeddings = await asyncio.to_thread(self._features.embed, pictures)
         local = await asyncio.gather(
-            *(asyncio.to_thread(self._features.query, p, Channel.SIFT) for p in pictures)
+            *(asyncio.to_thread(p.local, Channel.SIFT, self._features) for p, _ in asked)
         )
         return [
             replace(query, channel=Channel.SIFT, local=found, embedding=embedding)

@@ -1,26 +1,37 @@
 """The galleries of the publishers placed on one shard."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from cachetools import LRUCache
 
 from indexing.bundle import Bundle
+from indexing.descriptor_index import Index
 from indexing.errors import BundleInvalid, ModelUnavailable
 from indexing.gallery_index import GalleryIndex
+from indexing.keypoints import Channel
 from indexing.search import Query, SearchResult
 from indexing.segment import IndexedReference
 
 
 class Shard:
-    """The galleries, or parts of such, that are loaded here, all under one model version."""
+    """The galleries, or parts of such, that are loaded here, all under one model version.
 
-    def __init__(self, bundle: Bundle) -> None:
+    With ``others`` it shares what their versions have alike: building it takes most of a load.
+    """
+
+    def __init__(self, bundle: Bundle, others: Iterable["Shard"] = ()) -> None:
         self.model_version = bundle.version
-        self._quantizers = {
-            channel: codebook.quantizers() for channel, codebook in bundle.codebooks.items()
-        }
+        self._codebooks = bundle.codebooks
+        self._quantizers = {channel: self._made(channel, others) for channel in Channel}
         self._galleries: dict[str, GalleryIndex] = {}
+
+    def _made(self, channel: Channel, others: Iterable["Shard"]) -> list[Index]:
+        codebook = self._codebooks[channel]
+        for other in others:
+            if codebook.equals(other._codebooks[channel]):
+                return other._quantizers[channel]
+        return codebook.quantizers()
 
     async def generation(self, model_version: str) -> GalleryIndex:
         """An empty gallery of a model version. Raises ModelUnavailable for another than this."""
@@ -70,5 +81,6 @@ class ModelShards:
                     bundle = await self._load(model_version)
                 except BundleInvalid as error:
                     raise ModelUnavailable(model=model_version) from error
-                self._shards[model_version] = await asyncio.to_thread(Shard, bundle)
+                others = list(self._shards.values())
+                self._shards[model_version] = await asyncio.to_thread(Shard, bundle, others)
         return self._shards[model_version].empty_gallery()

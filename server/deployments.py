@@ -4,6 +4,8 @@ import asyncio
 import logging
 import os
 import resource
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -222,7 +224,6 @@ class RolloutWorker:
     """The process that drives a rollout, behind all others in priority."""
 
     async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
-        os.nice(LOWEST_PRIORITY)
         configure_logs()
         keep_freed_memory()
         _one_thread_per_request()
@@ -308,7 +309,11 @@ class ShardApplications:
     async def start_worker(self) -> None:
         """Starts the worker of a rollout where it does not run."""
         if await asyncio.to_thread(_application_status, WORKER) is None:
-            deployment = RolloutWorker.options(ray_actor_options={"num_cpus": 0})
+            # Before it begins: a process takes seconds to start, in which it is as busy as it can be.
+            python = f"nice -n {LOWEST_PRIORITY} {shlex.quote(sys.executable)}"
+            deployment = RolloutWorker.options(
+                ray_actor_options={"num_cpus": 0, "runtime_env": {"py_executable": python}}
+            )
             worker = deployment.bind(self._settings, self._backends, self._version)
             target = serve.RunTarget(worker, WORKER, route_prefix=None)
             await asyncio.to_thread(serve.run_many, [target], wait_for_applications_running=False)

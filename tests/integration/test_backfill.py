@@ -3,19 +3,14 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from psycopg_pool import AsyncConnectionPool
-from safetensors.numpy import load_file
 
 from benchmarks.artwork import draw_collection
 from indexing.blobs import BlobStore, image_key
-from indexing.bundle import DEFAULT_BUNDLE, GRAPH, TENSORS, Bundle, load_bundle, save_bundle
+from indexing.bundle import Bundle
 from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_backfill import BackfillStore
@@ -34,8 +29,6 @@ from tests.integration.references import a_reference
 
 PUBLISHER = "acme"
 STORED = b"what is stored of the former version"
-
-Tensor = npt.NDArray[Any]
 
 
 @dataclass
@@ -90,24 +83,9 @@ async def gallery(
 
 
 @pytest.fixture
-def variant(tmp_path: Path, bundle: Bundle) -> Callable[[str], FeatureExtractor]:
-    """Makes the default model with other tensors, of those whose names begin so."""
-    return partial(_variant, tmp_path / "variant", bundle)
-
-
-def _variant(folder: Path, bundle: Bundle, changed: str) -> FeatureExtractor:
-    tensors = load_file(DEFAULT_BUNDLE / TENSORS)
-    others = {
-        name: np.ascontiguousarray(values[::-1])
-        for name, values in tensors.items()
-        if name.startswith(changed)
-    }
-    assert others
-    if changed.startswith("network."):
-        del tensors[GRAPH]  # It would embed, with the weights of before.
-    manifest = bundle.manifest.model_copy(update={"name": "variant"})
-    save_bundle(folder, manifest, tensors | others)
-    return FeatureExtractor(load_bundle(folder))
+def variant(variant_bundle: Callable[[str], Bundle]) -> Callable[[str], FeatureExtractor]:
+    """Makes what extracts the features of the default model with other tensors."""
+    return lambda changed: FeatureExtractor(variant_bundle(changed))
 
 
 async def test_features_are_those_that_would_be_made_anew(
