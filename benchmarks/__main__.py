@@ -368,14 +368,14 @@ def upgrade(
 def swap(
     output: Output,
     references: Annotated[int, typer.Option(min=200, help="In all galleries together.")] = 5000,
-    small: Annotated[bool, typer.Option("--small", help="A few hundred, in four minutes.")] = False,
+    small: Annotated[bool, typer.Option("--small", help="Two hundred, in two minutes.")] = False,
     plot: Annotated[Path | None, typer.Option(help="A picture of the scans over time.")] = None,
     bundle: Bundle = DEFAULT_BUNDLE,
 ) -> None:
     """Bring another model into service under load, back, and in again."""
     with _explained():
-        count, rest = (400, 8.0) if small else (references, 30.0)
-        report = swapping.run(output, plot, bundle, count, rest)
+        effort = swapping.SMALL if small else swapping.Effort(references)
+        report = swapping.run(output, plot, bundle, effort)
         if report["failed_scans"] or report["wrong_answers"] or report["lost_registrations"]:
             raise typer.Exit(1)
 

@@ -40,12 +40,30 @@ SCANS_PER_SECOND = 8.0
 REGISTRATIONS_PER_SECOND = 10.0
 TIMEOUT_SECONDS = 30.0
 READY_SECONDS = 3600.0
-CLEANING_SECONDS = 10.0
+CLEANING_SECONDS = 5.0
 LINK = "https://example.com/"
 FILLER_SIDE = 256
-BARE_IMAGES = 320
 
 console = Console(highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured.
+
+    ``references`` are those of all galleries together; scans go undisturbed for ``before`` seconds
+    before the rollout, and for ``switched`` after each switch; ``embedded`` images are embedded in
+    this process.
+    """
+
+    references: int
+    before: float = 60.0
+    switched: float = 15.0
+    embedded: int = 320
+
+
+# Two hundred scans before the rollout and twice as many in it: a p99 is not of fewer.
+SMALL = Effort(references=200, before=25.0, switched=4.0, embedded=96)
 
 
 class Report(TypedDict):
@@ -144,13 +162,13 @@ class Traffic:
         return sum(name not in listed[tenant.name] for tenant, name in self.registered)
 
 
-def run(output: Path, plot: Path | None, bundle: Path, references: int, rest: float) -> Report:
-    """Measures a swap over so many references; scans go undisturbed for ``rest`` seconds before."""
+def run(output: Path, plot: Path | None, bundle: Path, effort: Effort) -> Report:
+    """Measures a swap."""
     with tempfile.TemporaryDirectory(prefix="imagelink-", ignore_cleanup_errors=True) as folder:
         another = Path(folder) / "another"
         version = write_bundle(another)
         with LocalServer(bundle, Path(folder)).running() as server:
-            report = _swapped(server, bundle, another, version, references, rest, plot)
+            report = _swapped(server, bundle, another, version, effort, plot)
     write_json(output, report)
     console.print(_table(report))
     return report
@@ -161,18 +179,17 @@ def _swapped(
     bundle: Path,
     another: Path,
     version: str,
-    references: int,
-    rest: float,
+    effort: Effort,
     plot: Path | None,
 ) -> Report:
     former = load_bundle(bundle).version
     with Client(server.target, key=server.operator_key, timeout=TIMEOUT_SECONDS) as operator:
-        tenants = _tenants(server, operator, references)
+        tenants = _tenants(server, operator, effort.references)
         operator.register_model(another)
         traffic = Traffic(tenants)
         marks: dict[str, float] = {}
         with traffic.running():
-            time.sleep(rest)
+            time.sleep(effort.before)
             marks["rollout"] = time.monotonic()
             rollout = _ready(operator, operator.start_rollout(version))
             for step in ("activate", "roll back", "activate again"):
@@ -182,17 +199,17 @@ def _swapped(
                 else:
                     # The network is untrained: what the gate says of it is not the matter here.
                     operator.activate_rollout(rollout.name, force=True)
-                time.sleep(rest / 2)
+                time.sleep(effort.switched)
             marks["end"] = time.monotonic()
         operator.end_rollout(rollout.name)
         pace = _pace(operator, former)
         lost = traffic.lost()
     if plot is not None:
         _draw(traffic, marks, plot)
-    embedding, everything = _bare(bundle)
+    embedding, everything = _bare(bundle, effort.embedded)
     before, during = _latencies(traffic, marks)
     return Report(
-        references=references,
+        references=effort.references,
         failed_scans=sum(bool(each.failed) for each in traffic.scans),
         wrong_answers=sum(each.wrong for each in traffic.scans),
         lost_registrations=lost,
@@ -287,7 +304,7 @@ def _pace(operator: Client, version: str) -> float:
     return (last - first) / (end - start)
 
 
-def _bare(bundle: Path) -> tuple[float, float]:
+def _bare(bundle: Path, images: int) -> tuple[float, float]:
     """The images a second of the same work on files in memory, in batches, in this process.
 
     The same work is embeddings alone, as both models find the same local features; then those of
@@ -295,7 +312,7 @@ def _bare(bundle: Path) -> tuple[float, float]:
     """
     use_one_thread()
     extractor = FeatureExtractor(load_bundle(bundle))
-    files = [filler(number) for number in range(BARE_IMAGES)]
+    files = [filler(number) for number in range(images)]
 
     async def work() -> tuple[float, float]:
         await batch_features(extractor, files[:BATCH], [b""] * BATCH)

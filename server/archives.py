@@ -1,6 +1,5 @@
 """The flows of an export and an import of a gallery."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ from indexing.gallery import GalleryStore
 from indexing.gallery_archives import ArchiveStore, StoredReference
 from indexing.gallery_records import ImageFeatures
 from server import conversions as convert
+from server.background import in_background
 from server.models import Model, Models
 from server.registration import decode_reference, written_features
 
@@ -185,7 +185,7 @@ class Archivist:
     ) -> dict[str, tuple[ImageFeatures, ...]]:
         models = await self._models.written()
         return {
-            image.id: await asyncio.to_thread(_image_features, models, header, image.id, files)
+            image.id: await in_background(_image_features, models, header, image.id, files)
             for image in reference.images
         }
 

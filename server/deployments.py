@@ -44,6 +44,7 @@ from server.archives import Archivist
 from server.assessment import Assessor
 from server.auth import Authenticator
 from server.backfill import BATCH
+from server.background import RightOfWay
 from server.erasing import Eraser
 from server.explanation import Explainer
 from server.fair_queue import QueueLimits
@@ -57,7 +58,6 @@ from server.monitoring import Monitoring, ScanMonitor, Shadow, Watch
 from server.placement import PlacementFollower, Placer
 from server.rebalancing import Rebalancer
 from server.registration import Registrar
-from server.right_of_way import RightOfWay
 from server.rollout_driver import Preparer, RolloutDriver, RolloutSupervisor
 from server.scanning import PlacedGalleries, Scanning
 from server.service import Services

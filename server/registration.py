@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import itertools
-import os
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,11 +27,10 @@ from indexing.gallery_records import ImageFeatures, NewImage, NewReference, Writ
 from indexing.image import Pixels, decode
 from indexing.recognition import WORKING_SIDE
 from indexing.reference import ReferenceImage
+from server.background import THREADS, in_background
 from server.models import Model, Models
 
 MIN_REFERENCE_SIDE = 64
-# As many as there are cores; the threads beside them are for the photos of scans.
-PREPARED_AT_A_TIME = os.cpu_count() or 1
 
 New = TypeVar("New", NewReference, NewImage)
 
@@ -109,7 +107,7 @@ class Registrar:
         self._store = store
         self._blobs = blobs
         self._models = models
-        self._preparing = asyncio.Semaphore(PREPARED_AT_A_TIME)
+        self._preparing = asyncio.Semaphore(THREADS)
 
     async def register(self, asked: Registration) -> Written:
         """Registers a reference with its image, or answers what an equal request did before.
@@ -215,7 +213,7 @@ class Registrar:
         async with self._preparing:
             # Not before it is its turn: who waits would keep versions that nobody needs any more.
             models = await self._models.written()
-            return await asyncio.to_thread(_prepared, models, data)
+            return await in_background(_prepared, models, data)
 
 
 def _prepared(

@@ -18,7 +18,8 @@ from indexing.gallery import GalleryStore
 from indexing.gallery_records import MAX_IMAGES, ImageFeatures, NewImage
 from indexing.image import Pixels
 from indexing.reference import ReferenceImage
-from server.registration import PREPARED_AT_A_TIME, Registrar, Registration
+from server.background import THREADS
+from server.registration import Registrar, Registration
 from tests.e2e.pictures import encoded, patchwork
 from tests.integration.references import MODEL, a_reference
 from tests.one_model import OneModel
@@ -201,7 +202,7 @@ async def test_many_at_once_leave_threads_for_others(
     registrar = Registrar(store, folder.blobs, OneModel(load_bundle(DEFAULT_BUNDLE), counting))
     image = encoded(patchwork(1, 128))
     await asyncio.gather(*(registrar.register(asked(f"r{number}", image)) for number in range(20)))
-    assert counting.most == PREPARED_AT_A_TIME
+    assert counting.most == THREADS
     assert len(folder.files()) == 20
 
 

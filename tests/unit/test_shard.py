@@ -8,7 +8,8 @@ from safetensors.numpy import load_file
 
 from benchmarks.artwork import draw_collection
 from indexing.appearance import photo_levels
-from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle, save_bundle
+from indexing.bundle import DEFAULT_BUNDLE, TENSORS, Bundle, load_bundle, save_bundle
+from indexing.descriptor_index import Codebook, Index
 from indexing.embedding import Embeddings
 from indexing.errors import BundleInvalid, ModelVersionMismatch
 from indexing.features import (
@@ -21,7 +22,7 @@ from indexing.keypoints import Channel
 from indexing.placement import shard_of
 from indexing.search import Query, SearchResult
 from indexing.segment import IndexedReference
-from indexing.shard import Shard
+from indexing.shard import ModelShards, Shard
 
 PICTURES = {art.name: art.picture for art in draw_collection("poster", 4, seed=3)}
 
@@ -196,6 +197,41 @@ def test_missing_or_malformed_bundle_is_refused(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(BundleInvalid):
         load_bundle(folder)
+
+
+@pytest.mark.parametrize(("changed", "built"), [("sift.mean", []), ("codebook.orb.", ["orb"])])
+async def test_a_version_beside_another_builds_only_what_it_has_of_its_own(
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
+    built: list[str],
+) -> None:
+    tensors = load_file(DEFAULT_BUNDLE / TENSORS)
+    others = {
+        name: np.ascontiguousarray(values[::-1])
+        for name, values in tensors.items()
+        if name.startswith(changed)
+    }
+    manifest = bundle.manifest.model_copy(update={"name": "beside"})
+    beside = save_bundle(tmp_path, manifest, tensors | others)
+    folders = {bundle.version: DEFAULT_BUNDLE, beside: tmp_path}
+
+    async def load(version: str) -> Bundle:
+        return load_bundle(folders[version])
+
+    shards = ModelShards(load)
+    await shards.generation(bundle.version)
+    made: list[str] = []
+    quantizers = Codebook.quantizers
+
+    def noted(self: Codebook) -> list[Index]:
+        made.append(self.channel)
+        return quantizers(self)
+
+    monkeypatch.setattr(Codebook, "quantizers", noted)
+    await shards.generation(beside)
+    assert made == built
 
 
 def test_weights_that_do_not_fit_the_architecture_are_refused(tmp_path: Path) -> None:

@@ -1,8 +1,29 @@
-"""Live work goes first, and work in the background when there is none; or at last all the same."""
+"""Work that is to hold up no scan: its turn among theirs, and threads that come after theirs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import copy_context
+from functools import partial
+from typing import TypeVar
+
+THREADS = os.cpu_count() or 1
+# A tenth of what a scan's thread gets where both want a core. Not less: who waits for Python's lock
+# while such a thread has it waits until that is done with it.
+NICENESS = 10
+
+Result = TypeVar("Result")
+
+# On Linux niceness is a thread's own.
+_threads = ThreadPoolExecutor(THREADS, "background", initializer=os.nice, initargs=(NICENESS,))
+
+
+async def in_background(work: Callable[..., Result], *arguments: object) -> Result:
+    """Does as ``asyncio.to_thread``, in one of as many threads as cores, which yield to all others."""
+    call = partial(copy_context().run, work, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(_threads, call)
 
 
 class RightOfWay:

@@ -1,9 +1,14 @@
 """Work in the background waits behind live work, and yet is done."""
 
 import asyncio
+import os
+import threading
 from contextlib import ExitStack
 
-from server.right_of_way import RightOfWay
+import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
+
+from server.background import THREADS, RightOfWay, in_background
 
 FOREVER, SHORT = 60.0, 0.05
 
@@ -113,3 +118,30 @@ async def test_one_whose_caller_is_gone_holds_up_nobody() -> None:
         await settled()
     await other
     assert background.begun == ["shadow"]
+
+
+def niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+async def test_threads_of_the_background_come_after_all_others() -> None:
+    together = threading.Barrier(THREADS)
+
+    def measured() -> int:
+        together.wait(60)
+        return niceness()
+
+    background = await asyncio.gather(*(in_background(measured) for _ in range(THREADS)))
+    scans = await asyncio.to_thread(niceness)
+    assert scans == niceness()
+    assert all(each > scans for each in background)
+
+
+async def test_what_is_done_in_the_background_is_told_who_asked_and_answers_him() -> None:
+    def divided(dividend: int, divisor: int) -> tuple[float, object]:
+        return dividend / divisor, get_contextvars()["scan"]
+
+    with bound_contextvars(scan="one"):
+        assert await in_background(divided, 6, 3) == (2, "one")
+        with pytest.raises(ZeroDivisionError):
+            await in_background(divided, 6, 0)
