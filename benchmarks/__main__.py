@@ -368,7 +368,7 @@ def upgrade(
 def swap(
     output: Output,
     references: Annotated[int, typer.Option(min=200, help="In all galleries together.")] = 5000,
-    small: Annotated[bool, typer.Option("--small", help="Two hundred, in two minutes.")] = False,
+    small: Annotated[bool, typer.Option("--small", help="A hundred, in two minutes.")] = False,
     plot: Annotated[Path | None, typer.Option(help="A picture of the scans over time.")] = None,
     bundle: Bundle = DEFAULT_BUNDLE,
 ) -> None:

@@ -40,7 +40,7 @@ SCANS_PER_SECOND = 8.0
 REGISTRATIONS_PER_SECOND = 10.0
 TIMEOUT_SECONDS = 30.0
 READY_SECONDS = 3600.0
-CLEANING_SECONDS = 5.0
+CLEANING_SECONDS = 4.0
 LINK = "https://example.com/"
 FILLER_SIDE = 256
 
@@ -63,7 +63,7 @@ class Effort:
 
 
 # Two hundred scans before the rollout and twice as many in it: a p99 is not of fewer.
-SMALL = Effort(references=200, before=25.0, switched=4.0, embedded=96)
+SMALL = Effort(references=100, before=25.0, switched=3.0, embedded=64)
 
 
 class Report(TypedDict):

@@ -44,7 +44,7 @@ from server.archives import Archivist
 from server.assessment import Assessor
 from server.auth import Authenticator
 from server.backfill import BATCH
-from server.background import RightOfWay
+from server.background import NICENESS, RightOfWay
 from server.erasing import Eraser
 from server.explanation import Explainer
 from server.fair_queue import QueueLimits
@@ -224,6 +224,7 @@ class RolloutWorker:
     """The process that drives a rollout, behind all others in priority."""
 
     async def __init__(self, settings: Settings, backends: Backends, version: str) -> None:
+        os.nice(LOWEST_PRIORITY)
         configure_logs()
         keep_freed_memory()
         _one_thread_per_request()
@@ -309,8 +310,9 @@ class ShardApplications:
     async def start_worker(self) -> None:
         """Starts the worker of a rollout where it does not run."""
         if await asyncio.to_thread(_application_status, WORKER) is None:
-            # Before it begins: a process takes seconds to start, in which it is as busy as it can be.
-            python = f"nice -n {LOWEST_PRIORITY} {shlex.quote(sys.executable)}"
+            # To start takes seconds of a core too, but at the lowest priority it might take so long
+            # on a busy machine that Ray gives it up.
+            python = f"nice -n {NICENESS} {shlex.quote(sys.executable)}"
             deployment = RolloutWorker.options(
                 ray_actor_options={"num_cpus": 0, "runtime_env": {"py_executable": python}}
             )

@@ -14,6 +14,7 @@ from imagelink.v1.model_pb2_grpc import ModelsStub
 
 from benchmarks.another_model import write_bundle
 from indexing.bundle import DEFAULT_BUNDLE, MANIFEST, TENSORS, load_bundle
+from server.background import NICENESS
 from tests.e2e.harness import RunningServer, Tenant, bearer, refused
 from tests.e2e.pictures import artworks, encoded, photo_of
 
@@ -230,7 +231,10 @@ def test_a_model_goes_live_and_back_without_anybody_noticing(
             operator.start(f"models/{another}")
         # Of whatever the worker has done nothing is lost with it.
         wait_for(lambda: bool(workers(own_server)))
-        workers(own_server)[0].kill()
+        (worker,) = workers(own_server)
+        # While it starts too.
+        assert worker.nice() >= NICENESS
+        worker.kill()
 
         ready = operator.ready(started)
         assert ready.state == pb.ROLLOUT_STATE_READY, ready
