@@ -37,7 +37,7 @@ from indexing.shard import Shard
 from server.registration import decode_reference
 
 PUBLISHER = "benchmark"
-IN_FLIGHT = 8
+IN_FLIGHT = 4
 PART = 1000
 TIMEOUT_SECONDS = 120.0
 

@@ -147,21 +147,27 @@ class Recogniser:
         ]
 
     async def _query(self, number: int, photo: Photo) -> Query:
+        local, levels = await asyncio.to_thread(self._looked, photo)
         return Query(
             number,
             photo.publisher,
             self.model_version,
             Channel.ORB,
-            await asyncio.to_thread(photo.local, Channel.ORB, self._features),
-            await asyncio.to_thread(photo_levels, photo.pixels),
+            local,
+            levels,
             min_gallery_version=photo.min_gallery_version,
         )
 
+    def _looked(self, photo: Photo) -> tuple[LocalFeatures, Pixels]:
+        return photo.local(Channel.ORB, self._features), photo_levels(photo.pixels)
+
     async def _fine_queries(self, asked: Sequence[tuple[Photo, Query]]) -> list[Query]:
         pictures = [photo.pixels for photo, _ in asked]
-        embeddings = await asyncio.to_thread(self._features.embed, pictures)
-        local = await asyncio.gather(
-            *(asyncio.to_thread(p.local, Channel.SIFT, self._features) for p, _ in asked)
+        embeddings, local = await asyncio.gather(
+            asyncio.to_thread(self._features.embed, pictures),
+            asyncio.gather(
+                *(asyncio.to_thread(p.local, Channel.SIFT, self._features) for p, _ in asked)
+            ),
         )
         return [
             replace(query, channel=Channel.SIFT, local=found, embedding=embedding)

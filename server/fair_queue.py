@@ -13,6 +13,9 @@ from indexing.errors import ImageLinkError, Overloaded
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
+# Of the longest wait: what scans of a publisher wait at most whose queue has not been empty for that long.
+STANDING = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
@@ -33,9 +36,10 @@ class _Waiting(Generic[Item, Outcome]):
 
 @dataclass(slots=True)
 class _Turn(Generic[Item, Outcome]):
-    """What waits of one publisher, and how many items its turn has taken so far."""
+    """What waits of one publisher, since when anything does, and how many items its turn has taken."""
 
     weight: int
+    since: float
     waiting: deque[_Waiting[Item, Outcome]] = field(default_factory=deque)
     taken: int = 0
 
@@ -47,8 +51,10 @@ class FairQueue(Generic[Item, Outcome]):
     load. However much one publisher asks for, another's next item comes within one turn of all
     (fair queueing: Nagle, RFC 970, 1985), in which each has as many as it weighs (weighted round
     robin: Katevenis et al., 1991). Items that have waited too long are refused when their
-    turn comes; where too many wait, the last of the publisher with the most for its weight is
-    (longest queue drop: Suter et al., 1998). Items whose caller is gone are never begun.
+    turn comes: of a publisher whose queue does not empty, half as long is too long, so that a burst
+    waits, and what comes too fast is answered soon or not at all (as in controlled delay: Nichols and
+    Jacobson, 2012). Where too many wait, the last of the publisher with the most for its weight is
+    refused (longest queue drop: Suter et al., 1998). Items whose caller is gone are never begun.
 
     ``work`` gets a batch and returns for each item its outcome or its error.
     """
@@ -79,7 +85,7 @@ class FairQueue(Generic[Item, Outcome]):
         """
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(item, time.monotonic(), answer)
-        turn = self._turns.setdefault(publisher, _Turn(weight))
+        turn = self._turns.setdefault(publisher, _Turn(weight, waiting.since))
         turn.weight = weight
         turn.waiting.append(waiting)
         self._begin()
@@ -99,9 +105,10 @@ class FairQueue(Generic[Item, Outcome]):
 
     def _next_batch(self) -> list[_Waiting[Item, Outcome]]:
         batch: list[_Waiting[Item, Outcome]] = []
-        oldest = time.monotonic() - self._limits.longest_wait
+        now, longest = time.monotonic(), self._limits.longest_wait
         while self._turns and len(batch) < self._limits.batch_size:
             publisher, turn = next(iter(self._turns.items()))
+            oldest = now - (longest if now - turn.since < longest else STANDING * longest)
             while turn.waiting and turn.waiting[0].since < oldest:
                 _refuse(turn.waiting.popleft())
             if turn.waiting:

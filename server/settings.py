@@ -83,7 +83,8 @@ class Settings(StorageSettings):
         256, description="Scans that may wait in a scanner; more are refused."
     )
     longest_wait_ms: PositiveInt = Field(
-        2000, description="Longest wait of a scan; those that waited longer are refused."
+        1000,
+        description="Longest wait of a scan; half of it where a publisher's scans have waited for that long without a break.",
     )
     max_ongoing_requests: PositiveInt = Field(
         512, description="Requests of all kinds that a replica takes in at once."

@@ -89,6 +89,8 @@ class RunningServer:
             "IMAGELINK_DATA_DIR": str(self.data),
             "IMAGELINK_GRPC_PORT": str(self.grpc_port),
             "IMAGELINK_HTTP_PORT": str(self.http_port),
+            # Tests run on slow machines.
+            "IMAGELINK_LONGEST_WAIT_MS": "4000",
         }
         with (self.data / "server.log").open("ab") as log:
             self.process = subprocess.Popen(

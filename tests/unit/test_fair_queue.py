@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,6 +159,27 @@ async def test_what_waited_too_long_is_refused_and_not_begun(worker: Worker) -> 
     assert [answers[0], answers[3]] == ["A1", "A3"]
     assert [type(answer) for answer in answers[1:3]] == [Overloaded, Overloaded]
     assert worker.batches == [["a1"], ["a3"]]
+
+
+async def test_of_a_queue_that_does_not_empty_half_as_long_is_too_long(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("server.fair_queue.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    queue = FairQueue(worker.work, limits(longest_wait=2.0, batch_size=9))
+    asked = ask(queue, "a1", "a2")
+    await settled()
+    clock[0] += 1.0
+    asked += ask(queue, "a3", "b1")
+    await settled()
+    # The first has waited for longer than that, the others for 1.5 s: of b nothing did before.
+    clock[0] += 1.5
+    asked += ask(queue, "a4")
+    await settled()
+    worker.may.set()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in answers[1:3]] == [Overloaded, Overloaded]
+    assert [answers[0], *answers[3:]] == ["A1", "B1", "A4"]
 
 
 async def test_where_too_many_wait_the_last_of_who_has_the_most_is_refused(worker: Worker) -> None:
