@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -15,6 +15,8 @@ Outcome = TypeVar("Outcome")
 
 # Of the longest wait: what scans of a publisher wait at most whose queue has not been empty for that long.
 STANDING = 0.5
+# Of all that is done at once, one in so many is never of a publisher that has the rest.
+KEPT_FREE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,16 @@ class QueueLimits:
     capacity: int
     longest_wait: float
 
+    @property
+    def most_of_one(self) -> int:
+        """How many items of one publisher are done at once at most."""
+        at_once = self.workers * self.batch_size
+        return at_once - at_once // KEPT_FREE
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting(Generic[Item, Outcome]):
+    publisher: str
     item: Item
     since: float
     answer: asyncio.Future[Outcome]
@@ -50,7 +59,8 @@ class FairQueue(Generic[Item, Outcome]):
     Nothing waits for company: a worker that is free takes what there is, so batches grow with the
     load. However much one publisher asks for, another's next item comes within one turn of all
     (fair queueing: Nagle, RFC 970, 1985), in which each has as many as it weighs (weighted round
-    robin: Katevenis et al., 1991). Items that have waited too long are refused when their
+    robin: Katevenis et al., 1991). A quarter of what is done at once no publisher takes alone, so
+    that one that floods leaves others a worker. Items that have waited too long are refused when their
     turn comes: of a publisher whose queue does not empty, half as long is too long, so that a burst
     waits, and what comes too fast is answered soon or not at all (as in controlled delay: Nichols and
     Jacobson, 2012). Where too many wait, the last of the publisher with the most for its weight is
@@ -70,6 +80,7 @@ class FairQueue(Generic[Item, Outcome]):
         # and Ray would cancel its searches when that one gives up.
         self._context = copy_context()
         self._free = limits.workers
+        self._begun: Counter[str] = Counter()
         self._turns: OrderedDict[str, _Turn[Item, Outcome]] = OrderedDict()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -84,7 +95,7 @@ class FairQueue(Generic[Item, Outcome]):
         Raises its error, or Overloaded.
         """
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(item, time.monotonic(), answer)
+        waiting = _Waiting(publisher, item, time.monotonic(), answer)
         turn = self._turns.setdefault(publisher, _Turn(weight, waiting.since))
         turn.weight = weight
         turn.waiting.append(waiting)
@@ -106,13 +117,14 @@ class FairQueue(Generic[Item, Outcome]):
     def _next_batch(self) -> list[_Waiting[Item, Outcome]]:
         batch: list[_Waiting[Item, Outcome]] = []
         now, longest = time.monotonic(), self._limits.longest_wait
-        while self._turns and len(batch) < self._limits.batch_size:
-            publisher, turn = next(iter(self._turns.items()))
+        while len(batch) < self._limits.batch_size and (publisher := self._next_publisher()):
+            turn = self._turns[publisher]
             oldest = now - (longest if now - turn.since < longest else STANDING * longest)
             while turn.waiting and turn.waiting[0].since < oldest:
                 _refuse(turn.waiting.popleft())
             if turn.waiting:
                 batch.append(turn.waiting.popleft())
+                self._begun[publisher] += 1
                 turn.taken += 1
             if not turn.waiting:
                 del self._turns[publisher]
@@ -120,6 +132,10 @@ class FairQueue(Generic[Item, Outcome]):
                 turn.taken = 0
                 self._turns.move_to_end(publisher)
         return batch
+
+    def _next_publisher(self) -> str | None:
+        most = self._limits.most_of_one
+        return next((each for each in self._turns if self._begun[each] < most), None)
 
     async def _run(self, batch: Sequence[_Waiting[Item, Outcome]]) -> None:
         try:
@@ -129,6 +145,7 @@ class FairQueue(Generic[Item, Outcome]):
         finally:
             for waiting in batch:
                 waiting.answer.cancel()  # Only where the work was: the others are answered.
+            self._begun -= Counter(waiting.publisher for waiting in batch)
             self._free += 1
             self._begin()
 

@@ -76,9 +76,9 @@ class Settings(StorageSettings):
         description="Images of one publisher on one shard; one with more is split in parts.",
     )
     batch_size: PositiveInt = Field(
-        2, description="Most scans in a micro-batch: few on CPUs, dozens where a GPU embeds."
+        1, description="Most scans in a micro-batch: one on CPUs, dozens where a GPU embeds."
     )
-    batches_at_once: PositiveInt = Field(2, description="Micro-batches a scanner works on at once.")
+    batches_at_once: PositiveInt = Field(4, description="Micro-batches a scanner works on at once.")
     max_waiting_scans: PositiveInt = Field(
         256, description="Scans that may wait in a scanner; more are refused."
     )

@@ -147,6 +147,18 @@ async def test_a_fault_in_a_batch_is_its_items_alone(worker: Worker) -> None:
     assert await queue.ask("a", "a4") == "A4"
 
 
+async def test_who_floods_leaves_others_a_worker(worker: Worker) -> None:
+    queue = FairQueue(worker.work, limits(workers=4, batch_size=1))
+    asked = ask(queue, "f1", "f2", "f3", "f4", "f5")
+    await settled()
+    assert worker.batches == [["f1"], ["f2"], ["f3"]]
+    asked += ask(queue, "a1")
+    await settled()
+    assert worker.batches[3:] == [["a1"]]
+    worker.may.set()
+    assert await asyncio.gather(*asked) == ["F1", "F2", "F3", "F4", "F5", "A1"]
+
+
 async def test_what_waited_too_long_is_refused_and_not_begun(worker: Worker) -> None:
     queue = FairQueue(worker.work, limits(longest_wait=0.05))
     asked = ask(queue, "a1", "a2", "b1")
