@@ -6,7 +6,6 @@ import threading
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
@@ -82,7 +81,8 @@ def _decode(data: bytes, long_side: int) -> tuple[Pixels, tuple[int, int]]:
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     size = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
-    return scaled(np.asarray(rgb), long_side), size
+    rgb.thumbnail((long_side, long_side), Image.Resampling.BOX, reducing_gap=None)
+    return np.asarray(rgb), size
 
 
 def _scans(data: bytes) -> int:
@@ -134,12 +134,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def scaled(pixels: Pixels, long_side: int) -> Pixels:
     """Scales uint8 [height, width, ...] down to at most ``long_side`` pixels on its longer side."""
+    import cv2
+
     height, width = pixels.shape[:2]
     factor = long_side / max(height, width)
     if factor >= 1:
         return pixels
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    # Down to a half, every pixel counts in the four that are nearest to a new one's place: to take
-    # areas would cost seven times as much.
-    interpolation = cv2.INTER_LINEAR if factor > 0.5 else cv2.INTER_AREA
-    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), np.uint8)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
