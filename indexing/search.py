@@ -18,7 +18,7 @@ from indexing.segment import Segment
 from indexing.verification import MIN_INLIERS, Geometry
 from indexing.voting import Ints, Votes
 
-CANDIDATES_BY_VOTES = 20
+CANDIDATES_BY_VOTES = 10
 CANDIDATES_BY_SIMILARITY = 4
 LISTED_CANDIDATES = 50
 # The best by votes and by similarity are matched directly where their votes do not convince.
