@@ -5,6 +5,7 @@ gallery needs training and a gallery of three works as one of a million. A small
 lists: thousands of empty ones would cost it more than its descriptors.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +42,9 @@ class Codebook:
     channel: Channel
     centroids: tuple[Pixels, ...]
 
-    def quantizers(self) -> list[Index]:
+    def quantizers(self) -> "CoarseQuantizers":
         """An index over each set of centroids."""
-        return [_quantizer(self.channel, centroids) for centroids in self.centroids]
+        return CoarseQuantizers(self)
 
     def equals(self, other: "Codebook") -> bool:
         """Whether it groups everything as the other does."""
@@ -52,6 +53,33 @@ class Codebook:
             and len(self.centroids) == len(other.centroids)
             and all(map(np.array_equal, self.centroids, other.centroids))
         )
+
+
+class CoarseQuantizers:
+    """An index over each of a codebook's sets of centroids, built when a gallery first needs it.
+
+    The graph over the largest takes most of a second, and only galleries of millions of descriptors
+    have a use for it.
+    """
+
+    def __init__(self, codebook: Codebook) -> None:
+        self._codebook = codebook
+        self._built: dict[int, Index] = {}
+        self._building = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._codebook.centroids)
+
+    def lists(self, level: int) -> int:
+        """How many centroids a set has."""
+        return len(self._codebook.centroids[level])
+
+    def __getitem__(self, level: int) -> Index:
+        with self._building:
+            if level not in self._built:
+                centroids = self._codebook.centroids[level]
+                self._built[level] = _quantizer(self._codebook.channel, centroids)
+            return self._built[level]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +96,7 @@ class DescriptorIndex:
     ``quantizers`` are those of the codebook, shared between galleries.
     """
 
-    def __init__(self, channel: Channel, quantizers: list[Index]) -> None:
+    def __init__(self, channel: Channel, quantizers: CoarseQuantizers) -> None:
         self._channel = channel
         self._quantizers = quantizers
         self._level = 0
@@ -151,12 +179,9 @@ class DescriptorIndex:
     def _level_for(self, size: int) -> int:
         """Which set of centroids an index of so many descriptors has, if never a smaller one."""
         level, last = self._level, len(self._quantizers) - 1
-        while level < last and size > DESCRIPTORS_PER_LIST * self._lists(level):
+        while level < last and size > DESCRIPTORS_PER_LIST * self._quantizers.lists(level):
             level += 1
         return level
-
-    def _lists(self, level: int) -> int:
-        return int(self._quantizers[level].ntotal)
 
 
 def descriptor_ids(rows: Ints, ends: Ints) -> Ints:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from indexing.descriptor_index import Assigned, DescriptorIndex, Index, Lists
+from indexing.descriptor_index import Assigned, CoarseQuantizers, DescriptorIndex, Lists
 from indexing.errors import ModelVersionMismatch
 from indexing.image_index import ImageIndex
 from indexing.keypoints import Channel
@@ -22,7 +22,7 @@ from indexing.voting import Ints, Votes, vote
 # ORB votes would find no more candidates, for twice the time (docs/recognition.md).
 VOTING_KEYPOINTS = {Channel.ORB: 400, Channel.SIFT: 250}
 
-Quantizers = Mapping[Channel, list[Index]]
+Quantizers = Mapping[Channel, CoarseQuantizers]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from cachetools import LRUCache
 
 from indexing.bundle import Bundle
-from indexing.descriptor_index import Index
+from indexing.descriptor_index import CoarseQuantizers
 from indexing.errors import BundleInvalid, ModelUnavailable
 from indexing.gallery_index import GalleryIndex
 from indexing.keypoints import Channel
@@ -26,7 +26,7 @@ class Shard:
         self._quantizers = {channel: self._made(channel, others) for channel in Channel}
         self._galleries: dict[str, GalleryIndex] = {}
 
-    def _made(self, channel: Channel, others: Iterable["Shard"]) -> list[Index]:
+    def _made(self, channel: Channel, others: Iterable["Shard"]) -> CoarseQuantizers:
         codebook = self._codebooks[channel]
         for other in others:
             if codebook.equals(other._codebooks[channel]):

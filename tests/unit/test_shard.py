@@ -7,9 +7,15 @@ import pytest
 from safetensors.numpy import load_file
 
 from benchmarks.artwork import draw_collection
+from indexing import descriptor_index
 from indexing.appearance import photo_levels
 from indexing.bundle import DEFAULT_BUNDLE, TENSORS, Bundle, load_bundle, save_bundle
-from indexing.descriptor_index import Codebook, Index
+from indexing.descriptor_index import (
+    DESCRIPTORS_PER_LIST,
+    CoarseQuantizers,
+    Codebook,
+    DescriptorIndex,
+)
 from indexing.embedding import Embeddings
 from indexing.errors import BundleInvalid, ModelVersionMismatch
 from indexing.features import (
@@ -18,6 +24,7 @@ from indexing.features import (
     geometry_bytes,
     reference_features,
 )
+from indexing.image import Pixels
 from indexing.keypoints import Channel
 from indexing.placement import shard_of
 from indexing.search import Query, SearchResult
@@ -225,13 +232,35 @@ async def test_a_version_beside_another_builds_only_what_it_has_of_its_own(
     made: list[str] = []
     quantizers = Codebook.quantizers
 
-    def noted(self: Codebook) -> list[Index]:
+    def noted(self: Codebook) -> CoarseQuantizers:
         made.append(self.channel)
         return quantizers(self)
 
     monkeypatch.setattr(Codebook, "quantizers", noted)
     await shards.generation(beside)
     assert made == built
+
+
+def test_a_set_of_centroids_is_indexed_when_a_gallery_is_large_enough_for_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    quantizer = descriptor_index._quantizer
+
+    def noted(channel: Channel, centroids: Pixels) -> descriptor_index.Index:
+        made.append(len(centroids))
+        return quantizer(channel, centroids)
+
+    monkeypatch.setattr(descriptor_index, "_quantizer", noted)
+    few, more, *_ = (len(each) for each in bundle.codebooks[Channel.ORB].centroids)
+    quantizers = bundle.codebooks[Channel.ORB].quantizers()
+    index = DescriptorIndex(Channel.ORB, quantizers)
+    DescriptorIndex(Channel.ORB, quantizers)
+    assert made == [few]
+    count = DESCRIPTORS_PER_LIST * few + 1
+    descriptors = np.random.default_rng(0).integers(256, size=(count, 32), dtype=np.uint8)
+    index.add(np.arange(count), descriptors)
+    assert made == [few, more]
 
 
 def test_weights_that_do_not_fit_the_architecture_are_refused(tmp_path: Path) -> None:
