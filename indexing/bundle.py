@@ -112,7 +112,7 @@ class Bundle:
         if stated.shape != (self.manifest.dimension,):
             problem = "It states no test embedding of its dimension: publish it again."
             raise BundleInvalid(path=self.version, problem=problem)
-        for by_graph in {False, self._graph is not None}:
+        for by_graph in (True, False) if self._graph is not None else (False,):
             computed = self._embedder(by_graph=by_graph).embed([test_picture()]).vectors[0]
             if not computed @ stated >= TEST_SIMILARITY * np.linalg.norm(stated) > 0:
                 problem = "Its network does not compute the test embedding that it states."

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from indexing.bundle import load_bundle
 from indexing.errors import BundleInvalid
+from server.background import NICENESS
 
-# Scans go first.
-LOWEST_PRIORITY = 19
+# It takes some seconds of a core, and of a busy one ten times as long.
 TIMEOUT_SECONDS = 300.0
 
 
@@ -33,7 +33,7 @@ def check_bundle(folder: Path) -> None:
 
 
 def _main() -> None:
-    os.nice(LOWEST_PRIORITY)
+    os.nice(NICENESS)
     try:
         load_bundle(Path(sys.argv[1])).verify()
     except BundleInvalid as error:

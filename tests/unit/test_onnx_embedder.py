@@ -86,8 +86,8 @@ def test_a_graph_that_is_none_or_of_another_network_is_refused(
         bundle = without_graph(tmp_path, **{GRAPH: np.frombuffer(stored, np.uint8)})
         with pytest.raises(BundleInvalid, match=problem):
             bundle.verify()
-        with pytest.raises(BundleInvalid, match=problem):
-            check_bundle(tmp_path)
+    with pytest.raises(BundleInvalid, match=problem):
+        check_bundle(tmp_path)
 
 
 def test_a_check_that_crashes_refuses_the_bundle(
