@@ -63,7 +63,7 @@ class Effort:
 
 
 # What is registered before the rollout is backfilled too: a longer rest makes it longer.
-SMALL = Effort(references=100, before=18.0, switched=3.0, embedded=64)
+SMALL = Effort(references=100, before=16.0, switched=2.0, embedded=48)
 
 
 class Report(TypedDict):
