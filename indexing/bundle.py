@@ -101,7 +101,7 @@ class Bundle:
     @cached_property
     def embedder(self) -> Embedder:
         """The network. Raises BundleInvalid where the weights do not fit the architecture."""
-        return self._embedder(by_graph=self._graph is not None and not faiss.get_num_gpus())
+        return self._embedder(None if faiss.get_num_gpus() else self._graph)
 
     def verify(self) -> None:
         """Raises BundleInvalid where the network does not compute what the manifest says.
@@ -112,21 +112,21 @@ class Bundle:
         if stated.shape != (self.manifest.dimension,):
             problem = "It states no test embedding of its dimension: publish it again."
             raise BundleInvalid(path=self.version, problem=problem)
-        for by_graph in (True, False) if self._graph is not None else (False,):
-            computed = self._embedder(by_graph=by_graph).embed([test_picture()]).vectors[0]
+        for graph in dict.fromkeys((self._graph, None)):
+            computed = self._embedder(graph).embed([test_picture()]).vectors[0]
             if not computed @ stated >= TEST_SIMILARITY * np.linalg.norm(stated) > 0:
                 problem = "Its network does not compute the test embedding that it states."
                 raise BundleInvalid(path=self.version, problem=problem)
 
-    def _embedder(self, *, by_graph: bool) -> Embedder:
+    def _embedder(self, graph: bytes | None) -> Embedder:
+        """By the graph, or without one by PyTorch."""
+        manifest = self.manifest
         try:
-            return self._graph_embedder() if by_graph else self._torch_embedder()
+            if graph is None:
+                return self._torch_embedder()
+            return OnnxEmbedder(graph, self.version, manifest.framing, manifest.dimension)
         except (RuntimeError, ValueError) as error:
             raise BundleInvalid(path=self.version, problem=str(error)) from error
-
-    def _graph_embedder(self) -> Embedder:
-        manifest = self.manifest
-        return OnnxEmbedder(self._graph or b"", self.version, manifest.framing, manifest.dimension)
 
     def _torch_embedder(self) -> Embedder:
         # PyTorch takes seconds to import, and most processes do without it.

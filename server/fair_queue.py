@@ -105,7 +105,7 @@ class FairQueue(Generic[Item, Outcome]):
         try:
             return await answer
         finally:
-            self._leave(publisher, waiting)
+            self._leave(waiting)
 
     def _begin(self) -> None:
         while self._free and (batch := self._next_batch()):
@@ -166,13 +166,13 @@ class FairQueue(Generic[Item, Outcome]):
         if not turn.waiting:
             del self._turns[publisher]
 
-    def _leave(self, publisher: str, waiting: _Waiting[Item, Outcome]) -> None:
+    def _leave(self, waiting: _Waiting[Item, Outcome]) -> None:
         """Forgets an item that nobody waits for any more, if it was not begun."""
-        turn = self._turns.get(publisher)
+        turn = self._turns.get(waiting.publisher)
         if turn is not None and waiting in turn.waiting:
             turn.waiting.remove(waiting)
             if not turn.waiting:
-                del self._turns[publisher]
+                del self._turns[waiting.publisher]
 
 
 def _answer(waiting: _Waiting[Item, Outcome], outcome: Outcome | Exception) -> None:

@@ -38,7 +38,7 @@ class Model:
 def warmed(bundle: Bundle, batch_size: int) -> Model:
     """A model whose network has run, alone and on a whole batch. Raises BundleInvalid."""
     features = FeatureExtractor(bundle)
-    for count in (1, batch_size):
+    for count in {1, batch_size}:
         features.embed([test_picture()] * count)
     return Model(bundle, features, Recogniser(bundle))
 

@@ -84,7 +84,7 @@ class Settings(StorageSettings):
     )
     longest_wait_ms: PositiveInt = Field(
         1000,
-        description="Longest wait of a scan; half of it where a publisher's scans have waited for that long without a break.",
+        description="Longest wait of a scan, which is refused then; half of it where a publisher's scans have waited for that long without a break.",
     )
     max_ongoing_requests: PositiveInt = Field(
         512, description="Requests of all kinds that a replica takes in at once."

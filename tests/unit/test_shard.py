@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from safetensors.numpy import load_file
 from benchmarks.artwork import draw_collection
 from indexing import descriptor_index
 from indexing.appearance import photo_levels
-from indexing.bundle import DEFAULT_BUNDLE, TENSORS, Bundle, load_bundle, save_bundle
+from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle, save_bundle
 from indexing.descriptor_index import (
     DESCRIPTORS_PER_LIST,
     CoarseQuantizers,
@@ -209,23 +210,16 @@ def test_missing_or_malformed_bundle_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("changed", "built"), [("sift.mean", []), ("codebook.orb.", ["orb"])])
 async def test_a_version_beside_another_builds_only_what_it_has_of_its_own(
     bundle: Bundle,
-    tmp_path: Path,
+    variant_bundle: Callable[[str], Bundle],
     monkeypatch: pytest.MonkeyPatch,
     changed: str,
     built: list[str],
 ) -> None:
-    tensors = load_file(DEFAULT_BUNDLE / TENSORS)
-    others = {
-        name: np.ascontiguousarray(values[::-1])
-        for name, values in tensors.items()
-        if name.startswith(changed)
-    }
-    manifest = bundle.manifest.model_copy(update={"name": "beside"})
-    beside = save_bundle(tmp_path, manifest, tensors | others)
-    folders = {bundle.version: DEFAULT_BUNDLE, beside: tmp_path}
+    beside = variant_bundle(changed)
+    bundles = {each.version: each for each in (bundle, beside)}
 
     async def load(version: str) -> Bundle:
-        return load_bundle(folders[version])
+        return bundles[version]
 
     shards = ModelShards(load)
     await shards.generation(bundle.version)
@@ -237,7 +231,7 @@ async def test_a_version_beside_another_builds_only_what_it_has_of_its_own(
         return quantizers(self)
 
     monkeypatch.setattr(Codebook, "quantizers", noted)
-    await shards.generation(beside)
+    await shards.generation(beside.version)
     assert made == built
 
 
