@@ -43,7 +43,7 @@ def write_bundle(folder: Path, *, name: str = "another", decides: bool = True) -
             "test_embedding": (),
         }
     )
-    tensors = bundle_tensors(*_network(manifest.framing), default.projection, default.codebooks)
+    tensors = bundle_tensors(*_network(manifest.framing), default.local_tensors)
     save_bundle(folder, manifest, tensors)
     tested = {"test_embedding": embedding_of_test(load_bundle(folder))}
     return save_bundle(folder, manifest.model_copy(update=tested), tensors)

@@ -6,6 +6,7 @@ the recognition and with others, so that what a setting gives and costs is seen 
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, TypeVar
@@ -22,9 +23,8 @@ from indexing.descriptor_index import (
     descriptor_ids,
 )
 from indexing.embedding import Embeddings
-from indexing.features import QUERY_KEYPOINTS
 from indexing.image import Pixels, scaled
-from indexing.keypoints import Channel, LocalFeatures, OrbExtractor, SiftExtractor, joined
+from indexing.keypoints import Channel, Extractor, LocalFeatures, joined
 from indexing.segment import IndexedReference
 from indexing.verification import one_to_one, verify
 from indexing.voting import Floats, Ints, Votes, vote
@@ -132,7 +132,7 @@ def ask(
     }
     extractions = dict.fromkeys(source.extraction for source in sources)
     local = {
-        each: timed(_extract, _extractor(bundle, each.channel), picture, each)
+        each: timed(_extract, bundle.extractors[each.channel], picture, each)
         for each in extractions
     }
     return AskedPhoto(photos, tuple(expected), embeddings, local)
@@ -287,7 +287,8 @@ class _AdjustableIndex(DescriptorIndex):
 
 
 def _varied(bundle: Bundle, channel: Channel) -> Iterator[VoteSource]:
-    asked = Extraction(channel, QUERY_KEYPOINTS[channel], _extractor(bundle, channel).long_side)
+    extractor = bundle.extractors[channel]
+    asked = Extraction(channel, extractor.query_count, extractor.long_side)
     usual = VoteSource(channel, asked, NEIGHBOURS, LISTS_PROBED[channel])
     yield usual
     others = {f"{n} descriptors": replace(asked, descriptors=n) for n in DESCRIPTORS}
@@ -302,13 +303,8 @@ def _varied(bundle: Bundle, channel: Channel) -> Iterator[VoteSource]:
         yield replace(usual, name=f"{channel}, {count} lists", lists=count)
 
 
-def _extractor(bundle: Bundle, channel: Channel) -> OrbExtractor | SiftExtractor:
-    return OrbExtractor() if channel is Channel.ORB else SiftExtractor(bundle.projection)
-
-
-def _extract(
-    extractor: OrbExtractor | SiftExtractor, picture: Pixels, extraction: Extraction
-) -> LocalFeatures:
+def _extract(extractor: Extractor, picture: Pixels, extraction: Extraction) -> LocalFeatures:
+    extractor = copy(extractor)
     extractor.long_side = extraction.side
     whole = extractor.extract(picture, extraction.descriptors)
     if not extraction.centre:

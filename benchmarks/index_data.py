@@ -14,7 +14,6 @@ from indexing.bundle import Bundle
 from indexing.embedding import Embeddings
 from indexing.features import (
     KEYPOINT_FIELDS,
-    QUERY_KEYPOINTS,
     ReferenceFeatures,
     Tensors,
     quantised,
@@ -30,12 +29,12 @@ Halves = npt.NDArray[np.float16]
 CLUSTERS = 2000
 CLUSTER_SPREAD = 0.8
 # What a registered picture gives.
-KEYPOINTS = {Channel.ORB: 200, Channel.SIFT: 250}
-DESCRIPTOR_BYTES = {Channel.ORB: 32, Channel.SIFT: 48}
+KEYPOINTS = {Channel.ORB: 200, Channel.FINE: 250}
+DESCRIPTOR_BYTES = {Channel.ORB: 32, Channel.FINE: 48}
 # How far descriptors of one list lie apart, and those of a photo from its picture's: a share of the
 # bits of ORB, of the levels of RootSIFT.
-SPREAD = {Channel.ORB: 0.12, Channel.SIFT: 0.08}
-PHOTO_NOISE = {Channel.ORB: 0.06, Channel.SIFT: 0.03}
+SPREAD = {Channel.ORB: 0.12, Channel.FINE: 0.08}
+PHOTO_NOISE = {Channel.ORB: 0.06, Channel.FINE: 0.03}
 LINK = "https://example.com/"
 
 
@@ -160,5 +159,5 @@ class Pictures:
         own = reference.images[0].local[channel]
         descriptors = self.disturbed(channel, own.descriptors, PHOTO_NOISE[channel])
         seen = LocalFeatures(own.points, own.scales, own.angles, descriptors, own.aspect)
-        clutter = self.local(channel, QUERY_KEYPOINTS[channel] - len(seen))
+        clutter = self.local(channel, self._bundle.extractors[channel].query_count - len(seen))
         return joined([seen, clutter])

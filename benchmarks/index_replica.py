@@ -293,8 +293,8 @@ def vector_query(bundle: Bundle, publisher: str, vector: Floats) -> Query:
         photo=0,
         publisher=publisher,
         model_version=bundle.version,
-        channel=Channel.SIFT,
-        local=no_keypoints(Channel.SIFT),
+        channel=Channel.FINE,
+        local=no_keypoints(Channel.FINE),
         levels=NO_PHOTO,
         embedding=Embeddings(bundle.version, vector),
     )

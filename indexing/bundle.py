@@ -24,8 +24,9 @@ from indexing.embedding import Embedder
 from indexing.errors import BundleInvalid
 from indexing.framing import Framing
 from indexing.image import Pixels
-from indexing.keypoints import Channel, Projection
+from indexing.keypoints import Channel, Extractor, OrbExtractor, Projection, SiftExtractor
 from indexing.onnx_embedder import OnnxEmbedder
+from indexing.patch_extractor import PatchExtractor
 
 DEFAULT_BUNDLE = Path(__file__).parent / "default_bundle"
 # Cosine of the test embedding to the one computed again: other processors round otherwise.
@@ -34,6 +35,9 @@ MANIFEST, TENSORS = "manifest.json", "model.safetensors"
 # The tensor that holds the network as an ONNX file. Bundles of before there were any have none, nor has
 # a network that cannot be written as one.
 GRAPH = "onnx"
+# The tensor that holds the network of local descriptors as an ONNX file. Without, they are RootSIFT.
+DESCRIPTOR_GRAPH = "descriptors.onnx"
+LOCAL_TENSORS = ("sift.", "codebook.", DESCRIPTOR_GRAPH)
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -44,6 +48,7 @@ class Manifest(BaseModel):
     The network sees photos as large as squares of ``input_size`` pixels a side, references as those of
     ``reference_size``, or of ``input_size`` where that is None. They ``keep_aspect`` or are squashed to
     the squares; a ``spatial_transformer`` cuts pictures out as large as references.
+    In ``format`` 3 local descriptors may be learnt, in 2 they are RootSIFT.
     ``calibration`` maps a channel to its regression over ``calibration_features``;
     ``test_embedding`` is the embedding of ``test_picture``, to be computed again; ``trained_on``,
     ``metrics``, the ``parent``'s version and the ``code_commit`` are for people.
@@ -51,7 +56,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[2] = 2
+    format: Literal[2, 3] = 3
     name: str
     architecture: str
     dimension: int
@@ -77,14 +82,21 @@ class Manifest(BaseModel):
 
 
 class Bundle:
-    """A loaded model version: its embedder, projection, codebooks and calibration."""
+    """A loaded model version: its embedder, extractors of local features, codebooks and calibration.
+
+    ``local_tensors`` are those that all but the embedder comes from.
+    """
 
     def __init__(self, manifest: Manifest, version: str, tensors: Tensors) -> None:
         self.manifest = manifest
         self.version = version
-        self.projection = Projection(
-            tensors["sift.mean"], tensors["sift.basis"], float(tensors["sift.scale"][0])
-        )
+        self.local_tensors = {
+            name: values for name, values in tensors.items() if name.startswith(LOCAL_TENSORS)
+        }
+        self.extractors: dict[Channel, Extractor] = {
+            Channel.ORB: OrbExtractor(),
+            Channel.FINE: _fine_extractor(tensors),
+        }
         self.codebooks = {channel: _codebook(channel, tensors) for channel in Channel}
         self.calibration: Calibration = {
             channel: TypeAdapter(ChannelCalibration).validate_python(values)
@@ -108,6 +120,8 @@ class Bundle:
 
         It is to do so by whatever may run it: its graph, and PyTorch.
         """
+        for extractor in self.extractors.values():
+            extractor.extract(test_picture(), extractor.query_count)
         stated = np.array(self.manifest.test_embedding)
         if stated.shape != (self.manifest.dimension,):
             problem = "It states no test embedding of its dimension: publish it again."
@@ -188,19 +202,31 @@ def save_bundle(folder: Path, manifest: Manifest, tensors: Tensors) -> str:
 
 
 def bundle_tensors(
-    network: Tensors,
-    graph: bytes | None,
-    projection: Projection,
-    codebooks: Mapping[Channel, Codebook],
+    network: Tensors, graph: bytes | None, local_tensors: Tensors
 ) -> dict[str, npt.NDArray[Any]]:
-    """The tensors of a bundle by their names in its file; the network's as float16."""
+    """The tensors of a bundle by their names in its file; the network's as float16.
+
+    ``local_tensors`` are those of another bundle, or what the function of that name made.
+    """
     tensors: dict[str, npt.NDArray[Any]] = {
         f"network.{name}": _halved(values) for name, values in network.items()
     }
     if graph is not None:
         tensors[GRAPH] = np.frombuffer(graph, np.uint8)
-    tensors |= {"sift.mean": projection.mean, "sift.basis": np.ascontiguousarray(projection.basis)}
-    tensors["sift.scale"] = np.array([projection.scale], np.float32)
+    return tensors | dict(local_tensors)
+
+
+def local_tensors(
+    descriptors: bytes | Projection, codebooks: Mapping[Channel, Codebook]
+) -> dict[str, npt.NDArray[Any]]:
+    """The tensors that local features come from: a graph of descriptors or a projection, codebooks."""
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    if isinstance(descriptors, bytes):
+        tensors[DESCRIPTOR_GRAPH] = np.frombuffer(descriptors, np.uint8)
+    else:
+        tensors["sift.mean"] = descriptors.mean
+        tensors["sift.basis"] = np.ascontiguousarray(descriptors.basis)
+        tensors["sift.scale"] = np.array([descriptors.scale], np.float32)
     for channel, codebook in codebooks.items():
         for level, centroids in enumerate(codebook.centroids):
             tensors[f"codebook.{channel}.{level}"] = centroids
@@ -218,6 +244,13 @@ def _halved(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _version(name: str, described: bytes) -> str:
     return f"{name}-{hashlib.sha256(described).hexdigest()[:12]}"
+
+
+def _fine_extractor(tensors: Tensors) -> Extractor:
+    if DESCRIPTOR_GRAPH in tensors:
+        return PatchExtractor(tensors[DESCRIPTOR_GRAPH].tobytes())
+    mean, basis = tensors["sift.mean"], tensors["sift.basis"]
+    return SiftExtractor(Projection(mean, basis, float(tensors["sift.scale"][0])))
 
 
 def _codebook(channel: Channel, tensors: Tensors) -> Codebook:

@@ -23,7 +23,7 @@ Index = Any
 Lists = npt.NDArray[np.uint16]
 
 NEIGHBOURS = 8
-LISTS_PROBED = {Channel.ORB: 4, Channel.SIFT: 6}
+LISTS_PROBED = {Channel.ORB: 4, Channel.FINE: 6}
 # What an inverted list costs when it is empty: FAISS's two vectors.
 LIST_BYTES = 144
 # Descriptors per list from which the next larger set of centroids is worth its lists.

@@ -14,25 +14,8 @@ from indexing.bundle import Bundle
 from indexing.embedding import Embeddings
 from indexing.errors import ImageTooPlain
 from indexing.image import Pixels, scaled
-from indexing.keypoints import (
-    Channel,
-    Extractor,
-    LocalFeatures,
-    OrbExtractor,
-    SiftExtractor,
-    joined,
-)
+from indexing.keypoints import Channel, LocalFeatures, joined
 
-QUERY_KEYPOINTS = {Channel.ORB: 400, Channel.SIFT: 500}
-# Sizes of a reference's longer side, and how many keypoints it gives in each. From afar only coarse
-# details are seen, which a full-size picture's strongest keypoints are not.
-REFERENCE_PYRAMID = {
-    Channel.ORB: ((OrbExtractor.long_side, 200),),
-    Channel.SIFT: (
-        (SiftExtractor.long_side, 170),
-        (SiftExtractor.long_side // 3, 80),
-    ),
-}
 MIN_REFERENCE_KEYPOINTS = 8
 KEYPOINT_FIELDS = ("points", "scales", "angles", "descriptors")
 Tensors = dict[str, npt.NDArray[Any]]
@@ -61,11 +44,7 @@ class FeatureExtractor:
     def __init__(self, bundle: Bundle) -> None:
         self.version = bundle.version
         self._embedder = bundle.embedder
-        self._projection = bundle.projection
-        self._local: dict[Channel, Extractor] = {
-            Channel.ORB: OrbExtractor(),
-            Channel.SIFT: SiftExtractor(bundle.projection),
-        }
+        self._local = bundle.extractors
 
     def embed(self, photos: Sequence[Pixels]) -> Embeddings:
         """The global embeddings of RGB photos, uint8 [height, width, 3]."""
@@ -77,7 +56,8 @@ class FeatureExtractor:
 
     def query(self, picture: Pixels, channel: Channel) -> LocalFeatures:
         """The local features of a photo."""
-        return self._local[channel].extract(picture, QUERY_KEYPOINTS[channel])
+        extractor = self._local[channel]
+        return extractor.extract(picture, extractor.query_count)
 
     def reference(self, picture: Pixels) -> ReferenceFeatures:
         """The features of a reference image. Raises ImageTooPlain where there are too few."""
@@ -94,15 +74,15 @@ class FeatureExtractor:
     def same_local_features(self, other: "FeatureExtractor") -> bool:
         """Whether it finds in every picture the local features that the other finds.
 
-        They depend on the projection alone: codebooks only group them, in an index.
+        Codebooks do not matter: they only group them, in an index.
         """
-        return self._projection.equals(other._projection)
+        return all(own.same_as(other._local[channel]) for channel, own in self._local.items())
 
     def reference_keypoints(self, picture: Pixels, channel: Channel) -> LocalFeatures:
         """The local features of a reference image, of several sizes."""
-        extract = self._local[channel].extract
-        levels = REFERENCE_PYRAMID[channel]
-        return joined([extract(scaled(picture, side), count) for side, count in levels])
+        extractor = self._local[channel]
+        levels = extractor.reference_pyramid
+        return joined([extractor.extract(scaled(picture, side), count) for side, count in levels])
 
 
 def embedding_bytes(embeddings: Embeddings) -> bytes:

@@ -20,7 +20,7 @@ from indexing.voting import Ints, Votes, vote
 
 # The strongest keypoints vote; all of them are matched with a candidate. As many RootSIFT votes as
 # ORB votes would find no more candidates, for twice the time (docs/recognition.md).
-VOTING_KEYPOINTS = {Channel.ORB: 400, Channel.SIFT: 250}
+VOTING_KEYPOINTS = {Channel.ORB: 400, Channel.FINE: 250}
 
 Quantizers = Mapping[Channel, CoarseQuantizers]
 

@@ -1,7 +1,7 @@
-"""Local features: keypoints with descriptors, in two kinds.
+"""Local features: keypoints with descriptors, of two channels.
 
-ORB (Rublee et al., 2011) is cheap; RootSIFT (Arandjelović and Zisserman, 2012), projected to
-48 bytes, is what a scan turns to when ORB leaves it in doubt.
+ORB (Rublee et al., 2011) is cheap; a scan that it leaves in doubt turns to finer features: RootSIFT
+(Arandjelović and Zisserman, 2012), projected to 48 bytes, or what a model learnt instead.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,8 @@ class Channel(StrEnum):
     """A kind of local feature."""
 
     ORB = "orb"
-    SIFT = "sift"
+    # Stored features and bundles name it after the first of its kind.
+    FINE = "sift"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,25 @@ def joined(parts: Sequence[LocalFeatures]) -> LocalFeatures:
 
 
 class Extractor(Protocol):
-    """Finds the local features of one channel."""
+    """Finds the local features of one channel.
+
+    It looks at pictures whose longer side is at most ``long_side`` pixels.
+    ``query_count`` is how many keypoints a photo gives. ``reference_pyramid`` has sizes of a reference's
+    longer side in pixels, and how many it gives in each: from afar only coarse details are seen, which
+    the strongest of a full-size picture may not be.
+    """
 
     width: int
+    long_side: int
+    query_count: int
+    reference_pyramid: tuple[tuple[int, int], ...]
 
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
+        ...
+
+    def same_as(self, other: "Extractor") -> bool:
+        """Whether it finds in every picture what the other finds."""
         ...
 
 
@@ -95,6 +109,8 @@ class OrbExtractor:
 
     width = 32
     long_side = 640
+    query_count = 400
+    reference_pyramid: tuple[tuple[int, int], ...] = ((long_side, 200),)
 
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
@@ -107,6 +123,10 @@ class OrbExtractor:
         if descriptors is None:
             return _features((), grey, np.zeros((0, self.width), np.uint8))
         return _features(found[:count], grey, np.asarray(descriptors[:count], np.uint8))
+
+    def same_as(self, other: Extractor) -> bool:
+        """Whether the other is of ORB as well."""
+        return isinstance(other, OrbExtractor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +160,8 @@ class SiftExtractor:
     width = 48
     # SIFT doubles its input first: this is 640 pixels without the doubling.
     long_side = 320
+    query_count = 500
+    reference_pyramid: tuple[tuple[int, int], ...] = ((long_side, 170), (long_side // 3, 80))
 
     def __init__(self, projection: Projection) -> None:
         self._projection = projection
@@ -149,6 +171,10 @@ class SiftExtractor:
         grey = cv2.cvtColor(scaled(pixels, self.long_side), cv2.COLOR_RGB2GRAY)
         found, descriptors = root_sift(grey, count)
         return _features(found, grey, self._projection.apply(descriptors))
+
+    def same_as(self, other: Extractor) -> bool:
+        """Whether the other projects what it finds in the same way."""
+        return isinstance(other, SiftExtractor) and self._projection.equals(other._projection)
 
 
 def root_sift(grey: cv2.typing.MatLike, count: int) -> tuple[Sequence[cv2.KeyPoint], Floats]:

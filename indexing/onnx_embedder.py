@@ -7,11 +7,11 @@ second where PyTorch takes seconds and half a gigabyte.
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 
 from indexing.embedding import Embeddings
 from indexing.framing import Framing
 from indexing.image import Pixels
+from indexing.onnx_session import cpu_session
 
 
 class OnnxEmbedder:
@@ -27,7 +27,7 @@ class OnnxEmbedder:
         self.version = version
         self._framing = framing
         self._dimension = dimension
-        self._session = _session(graph)
+        self._session = cpu_session(graph)
         (pictures,), (vectors,) = self._session.get_inputs(), self._session.get_outputs()
         self._pictures = pictures.name
         if vectors.shape[1:] != [dimension]:
@@ -47,13 +47,3 @@ class OnnxEmbedder:
         for place, picture in enumerate(framed):
             (vectors[place : place + 1],) = self._session.run(None, {self._pictures: picture[None]})
         return Embeddings(self.version, vectors)
-
-
-def _session(graph: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    # Who embeds much does so in several threads or processes, as all else of a scan.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # Its errors have no base of their own.
-        raise ValueError(f"Its graph cannot be run: {error}") from error

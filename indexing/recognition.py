@@ -166,11 +166,11 @@ class Recogniser:
         embeddings, local = await asyncio.gather(
             asyncio.to_thread(self._features.embed, pictures),
             asyncio.gather(
-                *(asyncio.to_thread(p.local, Channel.SIFT, self._features) for p, _ in asked)
+                *(asyncio.to_thread(p.local, Channel.FINE, self._features) for p, _ in asked)
             ),
         )
         return [
-            replace(query, channel=Channel.SIFT, local=found, embedding=embedding)
+            replace(query, channel=Channel.FINE, local=found, embedding=embedding)
             for (_, query), found, embedding in zip(asked, local, embeddings.rows(), strict=True)
         ]
 

@@ -24,7 +24,7 @@ Matched = tuple[Ints, Ints, Floats]
 
 _METRICS: Mapping[Channel, tuple[type[np.generic], int]] = {
     Channel.ORB: (np.uint8, cv2.NORM_HAMMING),
-    Channel.SIFT: (np.float32, cv2.NORM_L2SQR),
+    Channel.FINE: (np.float32, cv2.NORM_L2SQR),
 }
 # Two descriptors of one image that are almost as near make a match worthless (Lowe, 2004).
 MATCH_RATIO = 0.9

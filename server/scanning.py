@@ -295,7 +295,7 @@ class _TracedSearch:
     async def search(self, queries: Sequence[Query]) -> list[SearchResult | ImageLinkError]:
         """Answers each query, or says why its publisher's gallery cannot."""
         asking = [self._spans[query.photo] for query in queries]
-        fine = "fine_" if queries[0].channel is Channel.SIFT else ""
+        fine = "fine_" if queries[0].channel is Channel.FINE else ""
         tracing.passed(f"{fine}features", asking, self._since)
         with tracing.stage(f"{fine}search", asking, SpanKind.CLIENT) as spans:
             found = await self._search(list(map(_traced, queries, spans)))

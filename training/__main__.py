@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.error import URLError
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -23,14 +24,15 @@ from training import description, evaluation, labelling, tuning
 from training.config import TrainingConfig
 from training.cross_validation import cross_validate
 from training.datasets import DatasetError, find_pictures, read_dataset
+from training.descriptor_trainer import DescriptorConfig, train_descriptors
 from training.losses import LossName, Sampling
 from training.mining import embed_pool, read_negatives, write_negatives
 from training.mining import mine as mined
 from training.publish import Publication, publish
 from training.rendering import Views
 from training.report import write_report
-from training.runs import EVALUATION, network_sha256
-from training.trainer import RunMismatchError, Trainer
+from training.runs import EVALUATION, RunMismatchError, network_sha256
+from training.trainer import Trainer
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(highlight=False)
@@ -235,6 +237,24 @@ def train(
         Trainer(config, run, typer.echo).train()
 
 
+@app.command("train-descriptors")
+def train_descriptors_command(
+    pictures: Pictures,
+    run: RunFolder,
+    steps: Annotated[int, typer.Option(min=1, help="Batches to train.")] = 5_000,
+    views_each: Annotated[int, typer.Option(min=1, help="Views rendered of each picture.")] = 2,
+    seed: Seed = 0,
+    threads: Threads = CORES,
+) -> None:
+    """Train the local descriptors, on patches of pictures and of rendered views of them."""
+    torch.set_num_threads(threads)
+    config = DescriptorConfig(
+        tuple(map(str, pictures)), views_each=views_each, steps=steps, seed=seed
+    )
+    with _told():
+        train_descriptors(config, run, typer.echo)
+
+
 @app.command()
 def mine(
     pictures: Pictures,
@@ -370,9 +390,15 @@ def publish_run(
     trained_on: Annotated[str, typer.Option(help="What the pictures are, for people.")],
     name: Annotated[str, typer.Option(help="Of the model.")] = "default",
     parent: Annotated[str | None, typer.Option(help="The version that it follows.")] = None,
+    descriptors: Annotated[
+        Path | None,
+        typer.Option(help="A run of train-descriptors, whose descriptors replace RootSIFT."),
+    ] = None,
     calibrated_as: Annotated[
         Path | None,
-        typer.Option(help="A bundle to take codebooks and calibration from: none are fitted."),
+        typer.Option(
+            help="A bundle to take local descriptors, codebooks and calibration from: none are fitted."
+        ),
     ] = None,
     views: Annotated[int, typer.Option(min=30, help="Views to calibrate on, twice.")] = 1500,
     codebook_pictures: Annotated[int, typer.Option(min=100, help="To fit codebooks on.")] = 3000,
@@ -387,7 +413,15 @@ def publish_run(
 ) -> None:
     """Make a model bundle of an evaluated run: fit codebooks, calibrate the decisions."""
     what = Publication(
-        run, pictures, name, trained_on, parent, calibrated_as, codebook_pictures, views
+        run,
+        pictures,
+        name,
+        trained_on,
+        parent,
+        descriptors,
+        calibrated_as,
+        codebook_pictures,
+        views,
     )
     with _told():
         typer.echo(publish(what, output))

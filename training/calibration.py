@@ -109,8 +109,8 @@ class CalibrationGallery:
         orb = Query(0, gallery, version, Channel.ORB, local[Channel.ORB], levels)
         sift = replace(
             orb,
-            channel=Channel.SIFT,
-            local=local[Channel.SIFT],
+            channel=Channel.FINE,
+            local=local[Channel.FINE],
             embedding=self._extractor.embed([photo]),
         )
         return {query.channel: self._shard.search(query).candidates for query in (orb, sift)}

@@ -1,4 +1,4 @@
-"""Fitting of what the local features need once: the projection of RootSIFT and the codebooks."""
+"""Fitting of what local features need once: a projection of RootSIFT where none are learnt, codebooks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,17 +6,21 @@ from typing import Any
 import cv2
 import faiss
 import numpy as np
+import numpy.typing as npt
 
+from indexing.bundle import local_tensors
 from indexing.descriptor_index import Codebook
 from indexing.image import Pixels, scaled
 from indexing.keypoints import (
     Channel,
+    Extractor,
     Floats,
     OrbExtractor,
     Projection,
     SiftExtractor,
     root_sift,
 )
+from indexing.patch_extractor import PatchExtractor
 
 KEYPOINTS_PER_PICTURE = 250
 LISTS = (8, 64, 2048, 16_384)
@@ -36,18 +40,30 @@ def fit_projection(descriptors: Floats) -> Projection:
 
 
 def fit_local_features(
-    pictures: Sequence[Pixels],
-) -> tuple[Projection, dict[Channel, Codebook]]:
-    """Fits the projection and both channels' codebooks on RGB pictures."""
-    sift = np.concatenate([root_sift(_sift_input(p), KEYPOINTS_PER_PICTURE)[1] for p in pictures])
-    projection = fit_projection(sift)
-    orb = OrbExtractor()
-    binary = np.concatenate([orb.extract(p, KEYPOINTS_PER_PICTURE).descriptors for p in pictures])
+    pictures: Sequence[Pixels], descriptors: bytes | None
+) -> dict[str, npt.NDArray[Any]]:
+    """Fits both channels' codebooks on RGB pictures: the tensors that local features come from.
+
+    ``descriptors`` is the graph of learnt ones. Without, a projection of RootSIFT is fitted as well.
+    Raises ValueError for what is no such graph.
+    """
+    fine: Extractor
+    source: bytes | Projection
+    if descriptors is None:
+        every = [root_sift(_sift_input(p), KEYPOINTS_PER_PICTURE)[1] for p in pictures]
+        source = fit_projection(np.concatenate(every))
+        fine = SiftExtractor(source)
+    else:
+        source, fine = descriptors, PatchExtractor(descriptors)
+    binary, floats = (
+        np.concatenate([one.extract(p, KEYPOINTS_PER_PICTURE).descriptors for p in pictures])
+        for one in (OrbExtractor(), fine)
+    )
     codebooks = {
         Channel.ORB: Codebook(Channel.ORB, _sets(binary, _binary_centroids)),
-        Channel.SIFT: Codebook(Channel.SIFT, _sets(projection.apply(sift), _centroids)),
+        Channel.FINE: Codebook(Channel.FINE, _sets(floats, _centroids)),
     }
-    return projection, codebooks
+    return local_tensors(source, codebooks)
 
 
 def _sift_input(picture: Pixels) -> Pixels:

@@ -1,6 +1,7 @@
-"""A network as an ONNX graph, which embeds on CPUs without PyTorch."""
+"""Networks as ONNX graphs, which embed and describe on CPUs without PyTorch."""
 
 import logging
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from indexing.framing import Framing
 from indexing.network import EmbeddingNetwork, TorchEmbedder, as_batch
 from indexing.onnx_embedder import OnnxEmbedder
+from indexing.onnx_session import cpu_session
+from training.datasets import Picture
+from training.descriptors import DescriptorNetwork, described
 
 # Weights of so many numbers are kept as float16, as all of a bundle's are.
 HALVED = 64
@@ -18,14 +22,19 @@ HALVED = 64
 SAME = 0.9999
 # The height and width of a picture to compare them on.
 TALL = (120, 90)
+# Of the numbers of descriptors, those beyond this percentile may saturate at the ends of a byte.
+SATURATION_PERCENTILE = 99.95
+# The least mean cosine of descriptors to their bytes, and of how many patches.
+SAME_DESCRIPTORS = 0.995
+CHECKED_PATCHES = 256
 
 
 class GraphDiffersError(ValueError):
     """The ONNX graph of a network does not compute what the network does."""
 
-    def __init__(self, similarity: float) -> None:
+    def __init__(self, what: str, similarity: float) -> None:
         super().__init__(
-            f"The network's ONNX graph computes another embedding: their cosine is {similarity:.5f}."
+            f"The network's ONNX graph computes another {what}: their cosine is {similarity:.5f}."
         )
 
 
@@ -42,6 +51,20 @@ class _Framed(nn.Module):
         return vectors
 
 
+class _Quantised(nn.Module):
+    """Has a network describe patches by bytes, which keep the distances of its unit vectors."""
+
+    def __init__(self, network: DescriptorNetwork, scale: float) -> None:
+        super().__init__()
+        self.network = network
+        self.scale = scale
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Describe patches, uint8 [n, 24, 24]: uint8 [n, 48]."""
+        levels: Tensor = self.network(patches) * self.scale + 128
+        return levels.round().clamp(0, 255).to(torch.uint8)
+
+
 def network_graph(network: EmbeddingNetwork, framing: Framing) -> bytes | None:
     """The ONNX file, for ``OnnxEmbedder``, of a network that was loaded to embed with.
 
@@ -50,27 +73,46 @@ def network_graph(network: EmbeddingNetwork, framing: Framing) -> bytes | None:
     """
     if network.warp is not None:
         return None
-    graph = _exported(network, framing)
-    _halve(graph)
-    written = graph.SerializeToString()
-    _check(written, network, framing)
-    return written
-
-
-def _exported(network: EmbeddingNetwork, framing: Framing) -> onnx.ModelProto:
     side = framing.input_size
     pictures = torch.zeros((2, side, side, 3), dtype=torch.uint8)
     dynamic = {0: torch.export.Dim.DYNAMIC}
     if framing.keep_aspect or framing.reference_size != side:
         # A vision transformer, which needs one size, has no others.
         dynamic |= {1: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO}
+    graph = _exported(_Framed(network), pictures, dynamic)
+    _check(graph, network, framing)
+    return graph
+
+
+def descriptor_graph(network: DescriptorNetwork, patches: Picture) -> bytes:
+    """The ONNX file of a network of local descriptors, for ``PatchExtractor``.
+
+    ``patches``, uint8 [n, 24, 24], are to show how far the numbers of its descriptors reach. Raises
+    GraphDiffersError.
+    """
+    descriptors = described(network, patches).numpy()
+    reach = float(np.percentile(np.abs(descriptors), SATURATION_PERCENTILE))
+    quantised = _Quantised(network, 127 / reach)
+    graph = _exported(quantised, torch.from_numpy(patches[:2]), {0: torch.export.Dim.DYNAMIC})
+    some, known = patches[:CHECKED_PATCHES], descriptors[:CHECKED_PATCHES]
+    (levels,) = cpu_session(graph).run(None, {"patches": some})
+    computed = levels.astype(np.float32) - 128
+    cosines = (computed * known).sum(axis=1) / np.linalg.norm(computed, axis=1)
+    if cosines.mean() < SAME_DESCRIPTORS:
+        raise GraphDiffersError("descriptor", float(cosines.mean()))
+    return graph
+
+
+def _exported(module: nn.Module, example: Tensor, dynamic: dict[int, Any]) -> bytes:
     # It tells of every other package that it would have had a use for.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program = torch.onnx.export(
-        _Framed(network).eval(), (pictures,), dynamic_shapes=(dynamic,), dynamo=True, verbose=False
+        module.eval(), (example,), dynamic_shapes=(dynamic,), dynamo=True, verbose=False
     )
     assert program is not None
-    return program.model_proto
+    graph = program.model_proto
+    _halve(graph)
+    return graph.SerializeToString()
 
 
 def _halve(graph: onnx.ModelProto) -> None:
@@ -101,4 +143,4 @@ def _check(graph: bytes, network: EmbeddingNetwork, framing: Framing) -> None:
     ):
         similarity = float(np.diag(one.similarity(other)).min())
         if similarity < SAME:
-            raise GraphDiffersError(similarity)
+            raise GraphDiffersError("embedding", similarity)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from indexing.bundle import (
     Bundle,
     Manifest,
+    Tensors,
     bundle_tensors,
     calibration_values,
     load_bundle,
@@ -22,8 +23,6 @@ from indexing.bundle import (
     test_embedding,
 )
 from indexing.decision import Calibration
-from indexing.descriptor_index import Codebook
-from indexing.keypoints import Channel, Projection
 from training.calibration import fit_calibration, run_trials
 from training.codebooks import fit_local_features
 from training.config import TrainingConfig, read_config
@@ -31,6 +30,7 @@ from training.datasets import Picture, find_pictures, fingerprint, read_picture
 from training.onnx_export import network_graph
 from training.runs import (
     CONFIG,
+    DESCRIPTORS,
     EVALUATION,
     METRICS,
     NETWORK,
@@ -53,8 +53,9 @@ class NotEvaluatedError(ValueError):
 class Publication:
     """What to publish: a run, the pictures to fit the rest on, and what to say of them.
 
-    ``parent`` is the version that the new one is to follow. ``calibrated_as`` is a bundle to take
-    codebooks and calibration from, neither of which depends on the network, instead of fitting them:
+    ``parent`` is the version that the new one is to follow. ``descriptors`` is a run of local
+    descriptors to use instead of RootSIFT. ``calibrated_as`` is a bundle to take
+    local descriptors, codebooks and calibration from, none of which depends on the network, instead:
     ``codebook_pictures`` is how many pictures codebooks are fitted on, ``views`` how many views the
     calibration renders of pictures inside, and as many of pictures outside a gallery.
     """
@@ -64,6 +65,7 @@ class Publication:
     name: str
     trained_on: str
     parent: str | None = None
+    descriptors: Path | None = None
     calibrated_as: Path | None = None
     codebook_pictures: int = 3000
     views: int = 1500
@@ -73,21 +75,22 @@ class Publication:
 def publish(publication: Publication, output: Path) -> str:
     """Writes the bundle into ``output`` and returns its version.
 
-    Raises DatasetError for pictures that cannot be read, OSError where the run is not complete,
+    Raises DatasetError for pictures that cannot be read, OSError where a run is not complete,
     NotEvaluatedError where its network was not evaluated, BundleInvalid for ``calibrated_as``,
-    GraphDiffersError where the network cannot be written as an ONNX graph.
+    GraphDiffersError where the network cannot be written as an ONNX graph, ValueError where
+    ``descriptors`` and ``calibrated_as`` are both given.
     """
+    if publication.descriptors and publication.calibrated_as:
+        raise ValueError("Local descriptors come from a run or from another bundle, not from both.")
     figures = _evaluated(publication.run)
     paths = find_pictures(publication.pictures)
     pictures = [] if publication.calibrated_as else _read(paths)
     kept = load_bundle(publication.calibrated_as) if publication.calibrated_as else None
-    projection, codebooks = (
-        (kept.projection, kept.codebooks) if kept else _local_features(publication, pictures)
-    )
+    local = kept.local_tensors if kept else _local_features(publication, pictures)
     config = read_config(publication.run / CONFIG)
     weights = load_file(publication.run / NETWORK)
     graph = network_graph(trained_network(config, weights), config.framing)
-    tensors = bundle_tensors(weights, graph, projection, codebooks)
+    tensors = bundle_tensors(weights, graph, local)
     manifest = _manifest(publication, config, fingerprint(paths), figures)
     with tempfile.TemporaryDirectory() as draft:
         save_bundle(Path(draft), manifest, tensors)
@@ -104,12 +107,12 @@ def _read(paths: Sequence[Path]) -> list[Picture]:
     return [read_picture(path) for path in track(paths, "pictures")]
 
 
-def _local_features(
-    publication: Publication, pictures: Sequence[Picture]
-) -> tuple[Projection, Mapping[Channel, Codebook]]:
+def _local_features(publication: Publication, pictures: Sequence[Picture]) -> Tensors:
+    run = publication.descriptors
+    descriptors = (run / DESCRIPTORS).read_bytes() if run else None
     rng = np.random.default_rng(publication.seed)
     chosen = rng.permutation(len(pictures))[: publication.codebook_pictures]
-    return fit_local_features([pictures[i] for i in chosen])
+    return fit_local_features([pictures[i] for i in chosen], descriptors)
 
 
 def _calibration(

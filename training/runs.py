@@ -1,7 +1,9 @@
 """The files of a run's folder."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,11 @@ CURVES = "curves.png"
 BOARD = "tensorboard"
 EVALUATION = "evaluation.json"
 VIEWS = "views"
+DESCRIPTORS = "descriptors.onnx"
+
+
+class RunMismatchError(ValueError):
+    """The run folder holds a run of another configuration: choose another folder."""
 
 
 def network_sha256(run: Path) -> str:
@@ -35,3 +42,15 @@ def trained_network(
         weights,
         straightened_size=config.straightened_size,
     )
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file beside, then puts it in place at once."""
+    beside = path.with_suffix(".part")
+    write(beside)
+    os.replace(beside, path)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a JSON file at once."""
+    replace_file(path, lambda beside: beside.write_text(json.dumps(values, indent=2) + "\n"))

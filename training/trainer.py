@@ -1,8 +1,6 @@
 """Metric learning of the global embedding: a configuration in, a run folder out."""
 
 import copy
-import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -43,7 +41,18 @@ from training.rendering import (
     numbered,
     turned_to,
 )
-from training.runs import BOARD, CHECKPOINT, CONFIG, CURVES, METRICS, NETWORK, VIEWS
+from training.runs import (
+    BOARD,
+    CHECKPOINT,
+    CONFIG,
+    CURVES,
+    METRICS,
+    NETWORK,
+    VIEWS,
+    RunMismatchError,
+    replace_file,
+    write_json,
+)
 from training.splits import read_subjects, split
 from training.stored_pairs import StoredPairs, store
 
@@ -65,10 +74,6 @@ Report = Callable[[str], None]
 Measured = dict[str, float]
 Validated = Callable[[int, Measured], None]
 Embed = Callable[[Sequence[Picture]], Embeddings]
-
-
-class RunMismatchError(ValueError):
-    """The run folder holds a run of another configuration: choose another folder."""
 
 
 @dataclass(slots=True)
@@ -169,7 +174,7 @@ class Trainer:
         ``validated`` is told of each validation, and may end the run by raising.
         """
         self.run.mkdir(parents=True, exist_ok=True)
-        _write_json(self.run / CONFIG, self.config.values())
+        write_json(self.run / CONFIG, self.config.values())
         pairs = self._pairs()
         judge = _Judge(self.config, self.split.held_out, self.split.training)
         saved = time.monotonic()
@@ -331,10 +336,10 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "random": torch.get_rng_state(),
         }
-        _replace(self.run / CHECKPOINT, partial(torch.save, state))
+        replace_file(self.run / CHECKPOINT, partial(torch.save, state))
         tensors = {name: values.contiguous() for name, values in network.state_dict().items()}
-        _replace(self.run / NETWORK, lambda beside: beside.write_bytes(save(tensors)))
-        _write_json(self.run / METRICS, self._metrics())
+        replace_file(self.run / NETWORK, lambda beside: beside.write_bytes(save(tensors)))
+        write_json(self.run / METRICS, self._metrics())
         plot_curves(self.history.loss, self.history.validation, self.run / CURVES)
 
     def _metrics(self) -> dict[str, Any]:
@@ -438,14 +443,3 @@ def _in_parts(embed: Embed, pictures: Sequence[Picture]) -> Embeddings:
         for first in range(0, len(pictures), EMBED_AT_ONCE)
     ]
     return Embeddings(parts[0].version, np.concatenate([part.vectors for part in parts]))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file beside, then puts it in place at once."""
-    beside = path.with_suffix(".part")
-    write(beside)
-    os.replace(beside, path)
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    _replace(path, lambda beside: beside.write_text(json.dumps(values, indent=2) + "\n"))

@@ -230,10 +230,10 @@ def world(postgres: Postgres, tmp_path: Path) -> World:
     for version, bundle in bundles.items():
         extractor = FeatureExtractor(bundle)
         features[version] = image_features(extractor, art.picture)
-        local = extractor.query(art.picture, Channel.SIFT)
+        local = extractor.query(art.picture, Channel.FINE)
         embedded = extractor.embed([art.picture])
         levels = photo_levels(art.picture)
-        queries[version] = Query(0, "", version, Channel.SIFT, local, levels, embedded)
+        queries[version] = Query(0, "", version, Channel.FINE, local, levels, embedded)
     shards = {version: Shard(bundle) for version, bundle in bundles.items()}
     return World(dsn, bundles, shards, features, queries)
 

@@ -103,10 +103,10 @@ def test_thawed_gallery_goes_on_changing(
     thawed.thaw(frozen)
 
     thawed.apply(2, [second], [first.id])
-    (found,) = thawed.search([query(extractor, first.id, Channel.SIFT)])
+    (found,) = thawed.search([query(extractor, first.id, Channel.FINE)])
     assert (found.references, found.shortlist) == (1, (second.id,))
     thawed.apply(3, [], [second.id])
-    (found,) = thawed.search([query(extractor, second.id, Channel.SIFT)])
+    (found,) = thawed.search([query(extractor, second.id, Channel.FINE)])
     assert (found.gallery_version, found.references, found.shortlist) == (3, 0, ())
     assert thawed.freeze() is None
 
@@ -123,7 +123,7 @@ def test_gallery_without_keypoints_in_one_channel_is_frozen_and_thawed(
     assert frozen is not None
     thawed = Shard(bundle).empty_gallery()
     thawed.thaw(frozen)
-    (result,) = thawed.search([query(extractor, name, Channel.SIFT)])
+    (result,) = thawed.search([query(extractor, name, Channel.FINE)])
     assert [candidate.reference for candidate in result.candidates] == [name]
 
 
@@ -131,7 +131,7 @@ def test_photos_searched_together_get_what_each_gets_alone(
     gallery: GalleryIndex, extractor: FeatureExtractor, references: dict[str, IndexedReference]
 ) -> None:
     gallery.apply(1, list(references.values()), [])
-    queries = [query(extractor, name, Channel.SIFT) for name in PICTURES]
+    queries = [query(extractor, name, Channel.FINE) for name in PICTURES]
     assert told(gallery.search(queries)) == told([gallery.search([each])[0] for each in queries])
 
 

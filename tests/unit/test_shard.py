@@ -20,7 +20,6 @@ from indexing.descriptor_index import (
 from indexing.embedding import Embeddings
 from indexing.errors import BundleInvalid, ModelVersionMismatch
 from indexing.features import (
-    REFERENCE_PYRAMID,
     FeatureExtractor,
     geometry_bytes,
     reference_features,
@@ -99,13 +98,13 @@ def test_removed_reference_is_gone_and_may_come_back(
 ) -> None:
     name = next(iter(PICTURES))
     shard.apply("acme", 2, [], [name])
-    gone = search(shard, extractor, name, Channel.SIFT)
+    gone = search(shard, extractor, name, Channel.FINE)
     assert (gone.gallery_version, gone.references) == (2, len(PICTURES) - 1)
     assert name not in gone.shortlist
     assert name not in [c.reference for c in gone.candidates]
 
     shard.apply("acme", 3, [references[name]], [])
-    assert search(shard, extractor, name, Channel.SIFT).shortlist[0] == name
+    assert search(shard, extractor, name, Channel.FINE).shortlist[0] == name
 
 
 def test_changed_reference_is_not_doubled(
@@ -123,7 +122,7 @@ def test_features_of_another_model_are_refused(
     shard: Shard, extractor: FeatureExtractor, part: str
 ) -> None:
     picture = next(iter(PICTURES.values()))
-    query = query_of(extractor, picture, Channel.SIFT)
+    query = query_of(extractor, picture, Channel.FINE)
     foreign = {
         "local features": replace(query, model_version="another"),
         "embedding": replace(
@@ -178,9 +177,9 @@ def test_the_keypoints_of_an_image_are_stored_in_at_most_20_kilobytes(
     references: dict[str, IndexedReference],
 ) -> None:
     images = [image for reference in references.values() for image in reference.images]
-    for channel, levels in REFERENCE_PYRAMID.items():
+    for channel, extractor in load_bundle(DEFAULT_BUNDLE).extractors.items():
         most = max(len(image.local[channel]) for image in images)
-        assert most == sum(count for _, count in levels)
+        assert most == sum(count for _, count in extractor.reference_pyramid)
     assert (
         max(
             len(geometry_bytes(image.local, image.thumbnail)) - image.thumbnail.nbytes

@@ -121,7 +121,7 @@ def test_the_nearest_descriptor_is_found_by_each_channels_own_distance() -> None
     # By its bits 7 is as far from 0 as can be of the three, by its value the nearest.
     others = np.array([[7], [8], [16]], np.uint8)
     zero = np.array([[0]], np.uint8)
-    assert nearest(zero, others, Channel.SIFT).tolist() == [0]
+    assert nearest(zero, others, Channel.FINE).tolist() == [0]
     assert nearest(zero, others, Channel.ORB).tolist() == [1]
 
 

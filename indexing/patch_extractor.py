@@ -1,0 +1,53 @@
+"""Local features with learnt descriptors, by ONNX Runtime: what finds more than RootSIFT in less time."""
+
+import cv2
+import numpy as np
+
+from indexing.image import Pixels, scaled
+from indexing.keypoints import Extractor, LocalFeatures
+from indexing.onnx_session import cpu_session
+from indexing.patches import PATCH_SIDE, cut_patches, spread_corners
+
+
+class PatchExtractor:
+    """Spread corners, each with the 48 bytes by which a network describes what is about it.
+
+    ``graph`` maps patches, uint8 [n, 24, 24], to descriptors, uint8 [n, 48], compared by their Euclidean
+    distance. Raises ValueError where it is none, or one of another kind.
+    """
+
+    width = 48
+    long_side = 640
+    query_count = 400
+    reference_pyramid: tuple[tuple[int, int], ...] = ((long_side, 250),)
+
+    def __init__(self, graph: bytes) -> None:
+        self._graph = graph
+        self._session = cpu_session(graph)
+        (patches,), (descriptors,) = self._session.get_inputs(), self._session.get_outputs()
+        kinds = patches.type, patches.shape[1:], descriptors.type, descriptors.shape[1:]
+        if kinds != ("tensor(uint8)", [PATCH_SIDE] * 2, "tensor(uint8)", [self.width]):
+            raise ValueError(f"Its graph of local descriptors maps {kinds}.")
+        self._patches = patches.name
+
+    def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
+        """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
+        grey = np.asarray(
+            cv2.cvtColor(scaled(pixels, self.long_side), cv2.COLOR_RGB2GRAY), np.uint8
+        )
+        height, width = grey.shape
+        corners = spread_corners(grey, count)
+        descriptors = np.zeros((0, self.width), np.uint8)
+        if len(corners):
+            (descriptors,) = self._session.run(None, {self._patches: cut_patches(grey, corners)})
+        return LocalFeatures(
+            np.divide(corners.points, [width, height], dtype=np.float32),
+            corners.diameters / np.float32(max(width, height)),
+            corners.angles,
+            descriptors,
+            width / height,
+        )
+
+    def same_as(self, other: Extractor) -> bool:
+        """Whether it finds in every picture what the other finds."""
+        return isinstance(other, PatchExtractor) and self._graph == other._graph
