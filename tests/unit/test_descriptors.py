@@ -15,6 +15,7 @@ from indexing.bundle import DEFAULT_BUNDLE, DESCRIPTOR_GRAPH, TENSORS, load_bund
 from indexing.errors import BundleInvalid
 from indexing.image import Pixels
 from indexing.patch_extractor import PatchExtractor
+from training.codebooks import fit_local_features
 from training.datasets import DatasetError
 from training.descriptor_trainer import DescriptorConfig, train_descriptors
 from training.descriptors import DescriptorNetwork, hardest_in_batch, same_spots
@@ -199,6 +200,22 @@ def test_the_graph_of_an_embedding_is_none_of_descriptors(tmp_path: Path) -> Non
     tensors = load_file(DEFAULT_BUNDLE / TENSORS)
     with pytest.raises(ValueError, match="graph of local descriptors"):
         PatchExtractor(tensors["onnx"].tobytes())
+
+
+def test_codebooks_are_of_the_descriptors_that_a_model_has(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.codebooks.LISTS", (2, 4))
+    pictures = [art.picture for art in draw_collection("poster", 2, seed=1)]
+    graph = (run / DESCRIPTORS).read_bytes()
+    learnt, root_sift = (fit_local_features(pictures, each) for each in (graph, None))
+    assert learnt[DESCRIPTOR_GRAPH].tobytes() == graph
+    assert DESCRIPTOR_GRAPH not in root_sift
+    assert {"sift.mean", "sift.basis", "sift.scale"} <= set(root_sift) - set(learnt)
+    for level, lists in enumerate((2, 4)):
+        name = f"codebook.sift.{level}"
+        assert learnt[name].shape == root_sift[name].shape == (lists, 48)
+        assert not np.array_equal(learnt[name], root_sift[name])
 
 
 def test_a_plain_photo_has_no_learnt_keypoints(run: Path) -> None:
