@@ -18,7 +18,7 @@ def plot_curves(loss: Records, validation: Records, file: Path) -> None:
     for name in [name for name in (validation[-1] if validation else {}) if name != "step"]:
         values = [each[name] for each in validation]
         right.plot(steps, values, marker=".", label=f"{name}: {values[-1]:.3f}")
-    right.set(xlabel="step", ylabel="share of held-out references", ylim=(0, 1.02))
+    right.set(xlabel="step", ylabel="share of what is held out", ylim=(0, 1.02))
     right.legend(loc="lower right", fontsize="small")
     for axes in (left, right):
         axes.grid(alpha=0.3)
