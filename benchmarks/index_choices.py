@@ -174,7 +174,7 @@ class _Gallery:
     """So many pictures' descriptors of one channel, and photos of some of the pictures."""
 
     def __init__(self, channel: Channel, pictures: Pictures, size: int) -> None:
-        each, voting = KEYPOINTS[channel], VOTING_KEYPOINTS
+        each, voting = KEYPOINTS[channel], VOTING_KEYPOINTS[channel]
         self._channel = channel
         self._size = size
         self._descriptors = pictures.descriptors(channel, size * each)

@@ -11,11 +11,26 @@ import torch
 from safetensors.numpy import load_file
 
 from benchmarks.artwork import draw_collection
-from indexing.bundle import DEFAULT_BUNDLE, DESCRIPTOR_GRAPH, TENSORS, load_bundle, save_bundle
+from indexing.appearance import photo_levels
+from indexing.bundle import (
+    DEFAULT_BUNDLE,
+    DESCRIPTOR_GRAPH,
+    TENSORS,
+    Bundle,
+    load_bundle,
+    local_tensors,
+    save_bundle,
+)
 from indexing.errors import BundleInvalid
+from indexing.features import FeatureExtractor
 from indexing.image import Pixels
+from indexing.keypoints import Channel, Projection, root_sift
 from indexing.patch_extractor import PatchExtractor
-from training.codebooks import fit_local_features
+from indexing.search import Query
+from indexing.segment import IndexedReference
+from indexing.shard import Shard
+from indexing.views import ViewConditions, clutter, render_view
+from training.codebooks import fit_local_features, fit_projection
 from training.datasets import DatasetError
 from training.descriptor_trainer import DescriptorConfig, train_descriptors
 from training.descriptors import DescriptorNetwork, hardest_in_batch, same_spots
@@ -24,6 +39,10 @@ from training.patch_pairs import PatchPairs, batches, store_pairs
 from training.runs import CHECKPOINT, DESCRIPTORS, METRICS, RunMismatchError
 
 RNG = np.random.default_rng(8)
+POSTERS = [art.picture for art in draw_collection("poster", 4, seed=3)]
+VIEW = ViewConditions(
+    area=(0.5, 0.8), tilt=20, turned=0, cut_off=0, occlusion=0, mounted=0, lighting=0.3, blur=0.2
+)
 PATCHES = RNG.integers(256, size=(300, 24, 24), dtype=np.uint8)
 
 
@@ -38,7 +57,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def config(pictures: Path) -> DescriptorConfig:
     return DescriptorConfig(
-        (str(pictures),), views_each=4, views=8, steps=30, held_out=0.3, checkpoint_steps=15
+        (str(pictures),),
+        views_each=8,
+        views=16,
+        warm_up=5,
+        steps=60,
+        held_out=0.3,
+        checkpoint_steps=30,
     )
 
 
@@ -128,7 +153,7 @@ def test_only_near_spots_of_one_picture_are_the_same() -> None:
 
 def test_descriptors_learn_and_find_a_turned_picture_again(run: Path) -> None:
     curve = metrics(run)["validation"]
-    assert [each["step"] for each in curve] == [15, 30]
+    assert [each["step"] for each in curve] == [30, 60]
     assert curve[-1]["nearest"] > 0.1
     found = extractor(run)
     picture = a_picture()
@@ -152,12 +177,12 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
         pass
 
     def stop(line: str) -> None:
-        if line.startswith("step 30"):
+        if line.startswith("step 60"):
             raise StoppedError
 
     with pytest.raises(StoppedError):
         train_descriptors(config, tmp_path, stop)
-    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 15
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 30
     train_descriptors(config, tmp_path, print)
     assert metrics(tmp_path) == metrics(run)
 
@@ -223,3 +248,56 @@ def test_a_plain_photo_has_no_learnt_keypoints(run: Path) -> None:
     assert len(local) == 0
     assert local.descriptors.shape == (0, 48)
     assert local.aspect == pytest.approx(64 / 48)
+
+
+Source = bytes | Projection
+
+
+@pytest.fixture(scope="module")
+def sources(run: Path) -> dict[str, Source]:
+    greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in POSTERS]
+    sift = np.concatenate([root_sift(grey, 300)[1] for grey in greys])
+    return {"learnt": (run / DESCRIPTORS).read_bytes(), "RootSIFT": fit_projection(sift)}
+
+
+def bundle_with(source: Source, folder: Path) -> Bundle:
+    """The default bundle with other local descriptors."""
+    default = load_bundle(DEFAULT_BUNDLE)
+    tensors = load_file(DEFAULT_BUNDLE / TENSORS)
+    others = {name: each for name, each in tensors.items() if name not in default.local_tensors}
+    save_bundle(folder, default.manifest, others | local_tensors(source, default.codebooks))
+    return load_bundle(folder)
+
+
+@pytest.mark.parametrize("kind", ["learnt", "RootSIFT"])
+def test_a_model_finds_photos_by_the_descriptors_that_it_has(
+    sources: dict[str, Source], kind: str, tmp_path: Path
+) -> None:
+    bundle = bundle_with(sources[kind], tmp_path)
+    bundle.verify()
+    extractor, shard = FeatureExtractor(bundle), Shard(bundle)
+    names = [str(number) for number in range(len(POSTERS))]
+    references = [
+        IndexedReference(name, "https://example.com", {}, (extractor.reference(picture),))
+        for name, picture in zip(names, POSTERS, strict=True)
+    ]
+    shard.replace("acme", 1, references)
+    rng = np.random.default_rng(6)
+    for name, picture in zip(names, POSTERS, strict=True):
+        photo = render_view(picture, clutter((), (640, 480), rng), VIEW, rng).photo
+        local, levels = extractor.query(photo, Channel.FINE), photo_levels(photo)
+        result = shard.search(Query(0, "acme", bundle.version, Channel.FINE, local, levels))
+        assert result.shortlist[0] == name
+        assert any(each.evidence.geometry.plausible for each in result.candidates)
+
+
+def test_features_are_the_same_only_by_the_same_descriptors(
+    sources: dict[str, Source], tmp_path: Path
+) -> None:
+    learnt, projected = (
+        FeatureExtractor(bundle_with(source, tmp_path / kind)) for kind, source in sources.items()
+    )
+    again = FeatureExtractor(bundle_with(sources["learnt"], tmp_path / "again"))
+    assert learnt.same_local_features(again)
+    assert not learnt.same_local_features(projected)
+    assert not projected.same_local_features(learnt)
