@@ -84,12 +84,13 @@ def joined(parts: Sequence[LocalFeatures]) -> LocalFeatures:
 class Extractor(Protocol):
     """Finds the local features of one channel.
 
-    It looks at pictures whose longer side is at most ``long_side`` pixels.
+    ``name`` says which kind they are of. It looks at pictures whose longer side is at most ``long_side`` pixels.
     ``query_count`` is how many keypoints a photo gives. ``reference_pyramid`` has sizes of a reference's
     longer side in pixels, and how many it gives in each: from afar only coarse details are seen, which
     the strongest of a full-size picture may not be.
     """
 
+    name: str
     width: int
     long_side: int
     query_count: int
@@ -107,6 +108,7 @@ class Extractor(Protocol):
 class OrbExtractor:
     """ORB features: 256 bits each, compared by their Hamming distance."""
 
+    name = "ORB"
     width = 32
     long_side = 640
     query_count = 400
@@ -157,6 +159,7 @@ class Projection:
 class SiftExtractor:
     """RootSIFT features, projected to 48 bytes, compared by their Euclidean distance."""
 
+    name = "RootSIFT"
     width = 48
     # SIFT doubles its input first: this is 640 pixels without the doubling.
     long_side = 320

@@ -16,6 +16,7 @@ class PatchExtractor:
     distance. Raises ValueError where it is none, or one of another kind.
     """
 
+    name = "learnt descriptors"
     width = 48
     long_side = 640
     query_count = 400

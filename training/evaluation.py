@@ -119,10 +119,11 @@ class Features:
 
 @dataclass(slots=True)
 class Gallery:
-    """The pictures to find, with their features and an index of each kind of local ones."""
+    """The pictures to find, with their features and an index of each kind of local ones, by its name."""
 
     paths: tuple[Path, ...]
     features: Features
+    kinds: dict[Channel, str] = field(default_factory=dict)
     votes: dict[Channel, DescriptorIndex] = field(default_factory=dict)
 
     def numbers(self) -> dict[Path, int]:
@@ -177,6 +178,7 @@ def evaluate(
     gallery = Gallery(paths, extract(source, paths, "references", as_references=True))
     if model.bundle is not None:
         for channel, local in gallery.features.local.items():
+            gallery.kinds[channel] = model.bundle.extractors[channel].name
             gallery.votes[channel] = _index(model.bundle, channel, local)
     judged = {
         name: _judge(gallery, each, extract(source, [pair.query for pair in each.pairs], name))
@@ -288,7 +290,9 @@ def _by_votes(index: DescriptorIndex, local: LocalFeatures, own: tuple[int, ...]
 
 
 def _scores(judged: Judged, gallery: Gallery) -> DatasetScores:
-    by_channel = {str(name): recall_at(each) for name, each in judged.by_votes.items()}
+    by_channel = {
+        gallery.kinds[channel]: recall_at(each) for channel, each in judged.by_votes.items()
+    }
     finest = list(by_channel.values())[-1] if by_channel else None
     answered = sum(bool(each.answers) for each in judged.by_embedding)
     return DatasetScores(
