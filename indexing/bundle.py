@@ -48,7 +48,7 @@ class Manifest(BaseModel):
     The network sees photos as large as squares of ``input_size`` pixels a side, references as those of
     ``reference_size``, or of ``input_size`` where that is None. They ``keep_aspect`` or are squashed to
     the squares; a ``spatial_transformer`` cuts pictures out as large as references.
-    In ``format`` 3 local descriptors may be learnt, in 2 they are RootSIFT.
+    In ``format`` 3 local descriptors are learnt, in 2 they are RootSIFT.
     ``calibration`` maps a channel to its regression over ``calibration_features``;
     ``test_embedding`` is the embedding of ``test_picture``, to be computed again; ``trained_on``,
     ``metrics``, the ``parent``'s version and the ``code_commit`` are for people.
@@ -56,7 +56,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[2, 3] = 3
+    format: Literal[2, 3] = 2
     name: str
     architecture: str
     dimension: int
@@ -191,11 +191,13 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def save_bundle(folder: Path, manifest: Manifest, tensors: Tensors) -> str:
-    """Writes a bundle, filling in the tensors' hash, and returns its version."""
+    """Writes a bundle, filling in the tensors' hash and format, and returns its version."""
     folder.mkdir(parents=True, exist_ok=True)
     stored = save(dict(tensors))
     digest = hashlib.sha256(stored).hexdigest()
-    described = manifest.model_copy(update={"tensors_sha256": digest}).model_dump_json(indent=2)
+    # Servers of before descriptors were learnt read format 2 alone.
+    stated = {"tensors_sha256": digest, "format": 3 if DESCRIPTOR_GRAPH in tensors else 2}
+    described = manifest.model_copy(update=stated).model_dump_json(indent=2)
     (folder / TENSORS).write_bytes(stored)
     (folder / MANIFEST).write_text(described + "\n")
     return _version(manifest.name, (described + "\n").encode())

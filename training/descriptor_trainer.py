@@ -1,5 +1,6 @@
 """Metric learning of local descriptors: clean pictures in, a run folder with an ONNX graph out."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import TypeAdapter
 
 from training.curves import plot_curves
 from training.datasets import DatasetError, check_pictures, find_pictures, fingerprint
@@ -91,7 +91,8 @@ class _DescriptorTrainer:
         apart = np.isin(pairs.pictures, order[:held_out])
         self._pairs, self._held_out = (pairs.take(np.flatnonzero(kept)) for kept in (~apart, apart))
         torch.manual_seed(config.seed)
-        self._network = DescriptorNetwork()
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = DescriptorNetwork().to(self._device)
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), weight_decay=config.weight_decay
         )
@@ -104,10 +105,8 @@ class _DescriptorTrainer:
     def _claim(self) -> None:
         """Makes the folder one of this run."""
         file = self._run / CONFIG
-        if file.exists():
-            known = TypeAdapter(DescriptorConfig).validate_json(file.read_bytes())
-            if known != self._config:
-                raise RunMismatchError(f"{self._run} holds a run of another configuration.")
+        if file.exists() and json.loads(file.read_bytes()) != self._config.values():
+            raise RunMismatchError(f"{self._run} holds a run of another configuration.")
         self._run.mkdir(parents=True, exist_ok=True)
         write_json(file, self._config.values())
 
@@ -123,7 +122,7 @@ class _DescriptorTrainer:
             if due:
                 self._validate()
         some = _some(self._pairs, REACH_PATCHES)
-        graph = descriptor_graph(self._network, self._pairs.references[some])
+        graph = descriptor_graph(self._network.cpu(), self._pairs.references[some])
         replace_file(self._run / DESCRIPTORS, lambda beside: beside.write_bytes(graph))
 
     def _learn(self, rows: npt.NDArray[np.intp]) -> float:
@@ -133,8 +132,9 @@ class _DescriptorTrainer:
         batch = self._pairs.take(rows)
         self._network.train()
         patches = torch.from_numpy(np.concatenate([batch.references, batch.photos]))
-        references, photos = self._network(patches).chunk(2)
-        loss = hardest_in_batch(references, photos, same_spots(batch.pictures, batch.spots))
+        references, photos = self._network(patches.to(self._device)).chunk(2)
+        same = same_spots(batch.pictures, batch.spots).to(self._device)
+        loss = hardest_in_batch(references, photos, same)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
@@ -187,7 +187,7 @@ class _DescriptorTrainer:
     def _restore(self) -> None:
         path = self._run / CHECKPOINT
         if path.exists():
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, map_location=self._device, weights_only=True)
             self._step = state["step"]
             self._loss, self._validation = state["loss"], state["validation"]
             self._network.load_state_dict(state["network"])

@@ -77,6 +77,6 @@ def same_spots(pictures: npt.NDArray[np.int64], spots: npt.NDArray[np.float32]) 
 @torch.no_grad()
 def described(network: DescriptorNetwork, patches: Picture) -> Tensor:
     """The descriptors of any number of patches, uint8 [n, 24, 24]: float32 [n, 48]."""
-    network.eval()
-    starts = range(0, len(patches), AT_ONCE)
-    return torch.cat([network(torch.from_numpy(patches[n : n + AT_ONCE])) for n in starts])
+    device = next(network.eval().parameters()).device
+    parts = torch.from_numpy(patches).to(device).split(AT_ONCE)  # type: ignore[no-untyped-call]
+    return torch.cat([network(part) for part in parts]).cpu()
