@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from indexing.image import Pixels, scaled
-from indexing.keypoints import Floats, SiftExtractor, root_sift
+from indexing.image import Pixels
+from indexing.keypoints import Floats, SiftExtractor, root_sift, scaled_grey
 
 KEYPOINTS = 500
 # These and the number of inliers suit the serving benchmark's own photos best.
@@ -26,7 +26,7 @@ class Keypoints:
 def keypoints(picture: Pixels) -> Keypoints:
     """The strongest keypoints of a picture, RGB uint8 [height, width, 3]."""
     # In the size in which ImageLink looks for them, too.
-    grey = cv2.cvtColor(scaled(picture, SiftExtractor.long_side), cv2.COLOR_RGB2GRAY)
+    grey = scaled_grey(picture, SiftExtractor.long_side)
     found, descriptors = root_sift(grey, KEYPOINTS)
     points = np.array([keypoint.pt for keypoint in found], np.float32).reshape(-1, 2)
     return Keypoints(points, descriptors)

@@ -120,8 +120,8 @@ class Bundle:
 
         It is to do so by whatever may run it: its graph, and PyTorch.
         """
-        for extractor in self.extractors.values():
-            extractor.extract(test_picture(), extractor.query_count)
+        fine = self.extractors[Channel.FINE]
+        fine.extract(test_picture(), fine.query_count)
         stated = np.array(self.manifest.test_embedding)
         if stated.shape != (self.manifest.dimension,):
             problem = "It states no test embedding of its dimension: publish it again."
@@ -204,18 +204,18 @@ def save_bundle(folder: Path, manifest: Manifest, tensors: Tensors) -> str:
 
 
 def bundle_tensors(
-    network: Tensors, graph: bytes | None, local_tensors: Tensors
+    network: Tensors, graph: bytes | None, local: Tensors
 ) -> dict[str, npt.NDArray[Any]]:
     """The tensors of a bundle by their names in its file; the network's as float16.
 
-    ``local_tensors`` are those of another bundle, or what the function of that name made.
+    ``local`` are the ``local_tensors`` of another bundle, or what the function of that name made.
     """
     tensors: dict[str, npt.NDArray[Any]] = {
         f"network.{name}": _halved(values) for name, values in network.items()
     }
     if graph is not None:
         tensors[GRAPH] = np.frombuffer(graph, np.uint8)
-    return tensors | dict(local_tensors)
+    return tensors | dict(local)
 
 
 def local_tensors(

@@ -84,8 +84,8 @@ def joined(parts: Sequence[LocalFeatures]) -> LocalFeatures:
 class Extractor(Protocol):
     """Finds the local features of one channel.
 
-    ``name`` says which kind they are of. It looks at pictures whose longer side is at most ``long_side`` pixels.
-    ``query_count`` is how many keypoints a photo gives. ``reference_pyramid`` has sizes of a reference's
+    ``name`` says which kind they are of. It looks at pictures whose longer side is at most
+    ``long_side`` pixels. ``query_count`` is how many keypoints a photo gives. ``reference_pyramid`` has sizes of a reference's
     longer side in pixels, and how many it gives in each: from afar only coarse details are seen, which
     the strongest of a full-size picture may not be.
     """
@@ -116,7 +116,7 @@ class OrbExtractor:
 
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
-        grey = cv2.cvtColor(scaled(pixels, self.long_side), cv2.COLOR_RGB2GRAY)
+        grey = scaled_grey(pixels, self.long_side)
         detector = cv2.ORB.create(nfeatures=count, fastThreshold=10)
         # OpenCV fails on a single row, and finds nothing in less than a patch.
         if min(grey.shape) < detector.getPatchSize():
@@ -171,7 +171,7 @@ class SiftExtractor:
 
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
-        grey = cv2.cvtColor(scaled(pixels, self.long_side), cv2.COLOR_RGB2GRAY)
+        grey = scaled_grey(pixels, self.long_side)
         found, descriptors = root_sift(grey, count)
         return _features(found, grey, self._projection.apply(descriptors))
 
@@ -180,7 +180,12 @@ class SiftExtractor:
         return isinstance(other, SiftExtractor) and self._projection.equals(other._projection)
 
 
-def root_sift(grey: cv2.typing.MatLike, count: int) -> tuple[Sequence[cv2.KeyPoint], Floats]:
+def scaled_grey(pixels: Pixels, long_side: int) -> Pixels:
+    """Grey levels, uint8 [h, w], of an RGB image scaled down to at most ``long_side`` pixels."""
+    return np.asarray(cv2.cvtColor(scaled(pixels, long_side), cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def root_sift(grey: Pixels, count: int) -> tuple[Sequence[cv2.KeyPoint], Floats]:
     """Finds the ``count`` strongest keypoints of grey levels, uint8 [height, width].
 
     Returns them, the strongest first, with their RootSIFT descriptors, float32 [n, 128].
@@ -194,16 +199,23 @@ def root_sift(grey: cv2.typing.MatLike, count: int) -> tuple[Sequence[cv2.KeyPoi
     return [found[i] for i in order], np.sqrt(sift / (sift.sum(axis=1, keepdims=True) + 1e-7))
 
 
-def _features(
-    keypoints: Sequence[cv2.KeyPoint], grey: cv2.typing.MatLike, descriptors: Pixels
+def features_in(
+    grey: Pixels, points: Floats, diameters: Floats, angles: Floats, descriptors: Pixels
 ) -> LocalFeatures:
-    height, width = grey.shape[:2]
-    points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
-    shape = np.array([(k.size, np.radians(k.angle)) for k in keypoints], np.float32).reshape(-1, 2)
+    """Local features whose ``points``, [n, 2], and ``diameters``, [n], are in pixels of an image."""
+    height, width = grey.shape
     return LocalFeatures(
         np.divide(points, [width, height], dtype=np.float32),
-        shape[:, 0] / np.float32(max(width, height)),
-        shape[:, 1],
+        diameters / np.float32(max(width, height)),
+        angles,
         descriptors,
         width / height,
     )
+
+
+def _features(
+    keypoints: Sequence[cv2.KeyPoint], grey: Pixels, descriptors: Pixels
+) -> LocalFeatures:
+    points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
+    shape = np.array([(k.size, np.radians(k.angle)) for k in keypoints], np.float32).reshape(-1, 2)
+    return features_in(grey, points, shape[:, 0], shape[:, 1], descriptors)

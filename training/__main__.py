@@ -1,10 +1,9 @@
 """The training job's commands: ``python -m training COMMAND``."""
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -31,7 +30,7 @@ from training.mining import mine as mined
 from training.publish import Publication, publish
 from training.rendering import Views
 from training.report import write_report
-from training.runs import EVALUATION, RunMismatchError, network_sha256
+from training.runs import EVALUATION, RunMismatchError, network_sha256, write_json
 from training.trainer import Trainer
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -484,9 +483,9 @@ def _config(
         )
 
 
-def _write(file: Path, values: object) -> None:
+def _write(file: Path, values: Mapping[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(values, indent=2) + "\n")
+    write_json(file, values)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cv2
 import faiss
 import numpy as np
 import numpy.typing as npt
 
 from indexing.bundle import local_tensors
 from indexing.descriptor_index import Codebook
-from indexing.image import Pixels, scaled
+from indexing.image import Pixels
 from indexing.keypoints import (
     Channel,
     Extractor,
@@ -19,6 +18,7 @@ from indexing.keypoints import (
     Projection,
     SiftExtractor,
     root_sift,
+    scaled_grey,
 )
 from indexing.patch_extractor import PatchExtractor
 
@@ -47,28 +47,25 @@ def fit_local_features(
     ``descriptors`` is the graph of learnt ones. Without, a projection of RootSIFT is fitted as well.
     Raises ValueError for what is no such graph.
     """
-    fine: Extractor
     source: bytes | Projection
     if descriptors is None:
-        every = [root_sift(_sift_input(p), KEYPOINTS_PER_PICTURE)[1] for p in pictures]
-        source = fit_projection(np.concatenate(every))
-        fine = SiftExtractor(source)
+        greys = (scaled_grey(picture, SiftExtractor.long_side) for picture in pictures)
+        sift = np.concatenate([root_sift(grey, KEYPOINTS_PER_PICTURE)[1] for grey in greys])
+        source = fit_projection(sift)
+        fine = source.apply(sift)
     else:
-        source, fine = descriptors, PatchExtractor(descriptors)
-    binary, floats = (
-        np.concatenate([one.extract(p, KEYPOINTS_PER_PICTURE).descriptors for p in pictures])
-        for one in (OrbExtractor(), fine)
-    )
+        source, fine = descriptors, _described(PatchExtractor(descriptors), pictures)
+    binary = _described(OrbExtractor(), pictures)
     codebooks = {
         Channel.ORB: Codebook(Channel.ORB, _sets(binary, _binary_centroids)),
-        Channel.FINE: Codebook(Channel.FINE, _sets(floats, _centroids)),
+        Channel.FINE: Codebook(Channel.FINE, _sets(fine, _centroids)),
     }
     return local_tensors(source, codebooks)
 
 
-def _sift_input(picture: Pixels) -> Pixels:
-    small = scaled(picture, SiftExtractor.long_side)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+def _described(extractor: Extractor, pictures: Sequence[Pixels]) -> Pixels:
+    found = [extractor.extract(picture, KEYPOINTS_PER_PICTURE) for picture in pictures]
+    return np.concatenate([local.descriptors for local in found])
 
 
 def _sets(descriptors: Pixels, cluster: Callable[[Pixels, int], Pixels]) -> tuple[Pixels, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from indexing.framing import Framing
 from indexing.network import EmbeddingNetwork, TorchEmbedder, as_batch
 from indexing.onnx_embedder import OnnxEmbedder
-from indexing.onnx_session import cpu_session
+from indexing.patch_extractor import PatchExtractor
 from training.datasets import Picture
 from training.descriptors import DescriptorNetwork, described
 
@@ -95,8 +95,7 @@ def descriptor_graph(network: DescriptorNetwork, patches: Picture) -> bytes:
     quantised = _Quantised(network, 127 / reach)
     graph = _exported(quantised, torch.from_numpy(patches[:2]), {0: torch.export.Dim.DYNAMIC})
     some, known = patches[:CHECKED_PATCHES], descriptors[:CHECKED_PATCHES]
-    (levels,) = cpu_session(graph).run(None, {"patches": some})
-    computed = levels.astype(np.float32) - 128
+    computed = PatchExtractor(graph).describe(some).astype(np.float32) - 128
     cosines = (computed * known).sum(axis=1) / np.linalg.norm(computed, axis=1)
     if cosines.mean() < SAME_DESCRIPTORS:
         raise GraphDiffersError("descriptor", float(cosines.mean()))

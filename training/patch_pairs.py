@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from indexing.keypoints import scaled_grey
 from indexing.patches import Corners, cut_patches, spread_corners
 from indexing.views import View, ViewConditions, clutter, corners, render_view
 from training.datasets import Picture, read_picture
+from training.runs import replace_file
 
 LONG_SIDE = 256
 FRAME = (384, 288)
@@ -70,11 +72,14 @@ def store_pairs(paths: Sequence[Path], each: int, seed: int, folder: Path) -> Pa
     if not file.exists():
         pairs = _rendered(paths, each, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part.npz")
-        np.savez(part, **pairs)
-        os.replace(part, file)
+        replace_file(file, partial(_write, pairs))
     stored = np.load(file)
     return PatchPairs(**{name: stored[name] for name in stored.files})
+
+
+def _write(pairs: dict[str, Any], file: Path) -> None:
+    with file.open("wb") as opened:
+        np.savez(opened, **pairs)
 
 
 def _rendered(paths: Sequence[Path], each: int, seed: int) -> dict[str, Any]:
@@ -101,10 +106,7 @@ def _of_view(paths: Sequence[Path], seed: int, number: int) -> PatchPairs | None
     around = rng.integers(len(paths), size=rng.integers(MOST_OTHERS + 1))
     others = [read_picture(paths[int(other)], LONG_SIDE) for other in around]
     view = render_view(picture, clutter(others, FRAME, rng), VIEW, rng)
-    grey, seen = (
-        np.asarray(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY), np.uint8)
-        for each in (picture, view.photo)
-    )
+    grey, seen = (scaled_grey(each, FRAME[0]) for each in (picture, view.photo))
     known, found = spread_corners(grey, REFERENCE_CORNERS), spread_corners(seen, VIEW_CORNERS)
     rows, places = _same_spots(known, found, picture, view)
     if len(rows) < LEAST_PAIRS:
