@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from indexing.corner_orb import CornerOrbExtractor
 from indexing.decision import FEATURES, Calibration, ChannelCalibration
 from indexing.descriptor_index import Codebook
 from indexing.embedding import Embedder
@@ -48,7 +49,8 @@ class Manifest(BaseModel):
     The network sees photos as large as squares of ``input_size`` pixels a side, references as those of
     ``reference_size``, or of ``input_size`` where that is None. They ``keep_aspect`` or are squashed to
     the squares; a ``spatial_transformer`` cuts pictures out as large as references.
-    In ``format`` 3 local descriptors are learnt, in 2 they are RootSIFT.
+    In ``format`` 4 local features are of corners, those of ORB and learnt ones; in 2 they are ORB and
+    RootSIFT.
     ``calibration`` maps a channel to its regression over ``calibration_features``;
     ``test_embedding`` is the embedding of ``test_picture``, to be computed again; ``trained_on``,
     ``metrics``, the ``parent``'s version and the ``code_commit`` are for people.
@@ -56,7 +58,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[2, 3] = 2
+    format: Literal[2, 4] = 2
     name: str
     architecture: str
     dimension: int
@@ -93,10 +95,7 @@ class Bundle:
         self.local_tensors = {
             name: values for name, values in tensors.items() if name.startswith(LOCAL_TENSORS)
         }
-        self.extractors: dict[Channel, Extractor] = {
-            Channel.ORB: OrbExtractor(),
-            Channel.FINE: _fine_extractor(tensors),
-        }
+        self.extractors = _extractors(tensors)
         self.codebooks = {channel: _codebook(channel, tensors) for channel in Channel}
         self.calibration: Calibration = {
             channel: TypeAdapter(ChannelCalibration).validate_python(values)
@@ -195,8 +194,8 @@ def save_bundle(folder: Path, manifest: Manifest, tensors: Tensors) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     stored = save(dict(tensors))
     digest = hashlib.sha256(stored).hexdigest()
-    # Servers of before descriptors were learnt read format 2 alone.
-    stated = {"tensors_sha256": digest, "format": 3 if DESCRIPTOR_GRAPH in tensors else 2}
+    # Servers that cannot find the same local features read no such format.
+    stated = {"tensors_sha256": digest, "format": 4 if DESCRIPTOR_GRAPH in tensors else 2}
     described = manifest.model_copy(update=stated).model_dump_json(indent=2)
     (folder / TENSORS).write_bytes(stored)
     (folder / MANIFEST).write_text(described + "\n")
@@ -248,11 +247,13 @@ def _version(name: str, described: bytes) -> str:
     return f"{name}-{hashlib.sha256(described).hexdigest()[:12]}"
 
 
-def _fine_extractor(tensors: Tensors) -> Extractor:
+def _extractors(tensors: Tensors) -> dict[Channel, Extractor]:
     if DESCRIPTOR_GRAPH in tensors:
-        return PatchExtractor(tensors[DESCRIPTOR_GRAPH].tobytes())
+        learnt = PatchExtractor(tensors[DESCRIPTOR_GRAPH].tobytes())
+        return {Channel.ORB: CornerOrbExtractor(), Channel.FINE: learnt}
     mean, basis = tensors["sift.mean"], tensors["sift.basis"]
-    return SiftExtractor(Projection(mean, basis, float(tensors["sift.scale"][0])))
+    projection = Projection(mean, basis, float(tensors["sift.scale"][0]))
+    return {Channel.ORB: OrbExtractor(), Channel.FINE: SiftExtractor(projection)}
 
 
 def _codebook(channel: Channel, tensors: Tensors) -> Codebook:

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from indexing.corners import find_corners
 from indexing.image import Pixels
 from indexing.keypoints import Extractor, LocalFeatures, features_in, scaled_grey
 from indexing.onnx_session import cpu_session
-from indexing.patches import PATCH_SIDE, cut_patches, spread_corners
+from indexing.patches import PATCH_SIDE, cut_patches
 
 
 class PatchExtractor:
@@ -17,7 +18,7 @@ class PatchExtractor:
 
     name = "learnt descriptors"
     width = 48
-    long_side = 640
+    long_side = 480
     query_count = 400
     reference_pyramid: tuple[tuple[int, int], ...] = ((long_side, 250),)
 
@@ -33,7 +34,7 @@ class PatchExtractor:
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
         grey = scaled_grey(pixels, self.long_side)
-        corners = spread_corners(grey, count)
+        corners = find_corners(grey, count)
         descriptors = self.describe(cut_patches(grey, corners))
         return features_in(grey, corners.points, corners.diameters, corners.angles, descriptors)
 

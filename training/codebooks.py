@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexing.bundle import local_tensors
+from indexing.corner_orb import CornerOrbExtractor
 from indexing.descriptor_index import Codebook
 from indexing.image import Pixels
 from indexing.keypoints import (
@@ -48,14 +49,16 @@ def fit_local_features(
     Raises ValueError for what is no such graph.
     """
     source: bytes | Projection
+    coarse: Extractor
     if descriptors is None:
         greys = (scaled_grey(picture, SiftExtractor.long_side) for picture in pictures)
         sift = np.concatenate([root_sift(grey, KEYPOINTS_PER_PICTURE)[1] for grey in greys])
         source = fit_projection(sift)
-        fine = source.apply(sift)
+        coarse, fine = OrbExtractor(), source.apply(sift)
     else:
-        source, fine = descriptors, _described(PatchExtractor(descriptors), pictures)
-    binary = _described(OrbExtractor(), pictures)
+        source, coarse = descriptors, CornerOrbExtractor()
+        fine = _described(PatchExtractor(descriptors), pictures)
+    binary = _described(coarse, pictures)
     codebooks = {
         Channel.ORB: Codebook(Channel.ORB, _sets(binary, _binary_centroids)),
         Channel.FINE: Codebook(Channel.FINE, _sets(fine, _centroids)),

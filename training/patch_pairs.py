@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from indexing.corners import Corners, find_corners
 from indexing.keypoints import scaled_grey
-from indexing.patches import Corners, cut_patches, spread_corners
+from indexing.patches import cut_patches
 from indexing.views import View, ViewConditions, clutter, corners, render_view
 from training.datasets import Picture, read_picture
 from training.runs import replace_file
@@ -107,7 +108,7 @@ def _of_view(paths: Sequence[Path], seed: int, number: int) -> PatchPairs | None
     others = [read_picture(paths[int(other)], LONG_SIDE) for other in around]
     view = render_view(picture, clutter(others, FRAME, rng), VIEW, rng)
     grey, seen = (scaled_grey(each, FRAME[0]) for each in (picture, view.photo))
-    known, found = spread_corners(grey, REFERENCE_CORNERS), spread_corners(seen, VIEW_CORNERS)
+    known, found = find_corners(grey, REFERENCE_CORNERS), find_corners(seen, VIEW_CORNERS)
     rows, places = _same_spots(known, found, picture, view)
     if len(rows) < LEAST_PAIRS:
         return None

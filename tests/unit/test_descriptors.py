@@ -273,7 +273,7 @@ def test_a_model_finds_photos_by_the_descriptors_that_it_has(
     bundle = bundle_with(sources[kind], tmp_path)
     bundle.verify()
     # A server that knows no learnt descriptors is not to read them as RootSIFT.
-    assert bundle.manifest.format == (3 if kind == "learnt" else 2)
+    assert bundle.manifest.format == (4 if kind == "learnt" else 2)
     extractor, shard = FeatureExtractor(bundle), Shard(bundle)
     names = [str(number) for number in range(len(POSTERS))]
     references = [

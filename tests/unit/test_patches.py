@@ -1,4 +1,4 @@
-"""Corners and the patches about them."""
+"""The patches about corners."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,8 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.artwork import draw_collection
-from indexing.patches import CELL, CORNER_PIXELS, LEVELS, Corners, cut_patches, spread_corners
+from indexing.corners import Corners
+from indexing.patches import cut_patches
 
 
 @pytest.fixture(scope="module")
@@ -15,31 +16,10 @@ def grey() -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(art.picture, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def test_corners_are_spread_over_places_and_levels(grey: npt.NDArray[np.uint8]) -> None:
-    corners = spread_corners(grey, 200)
-    assert 100 < len(corners) <= 200
-    cells = np.floor(corners.points / (CELL / CORNER_PIXELS * corners.diameters)[:, None])
-    placed = np.c_[cells, corners.diameters]
-    assert len(np.unique(placed, axis=0)) == len(corners)
-    # The first few are of as many levels as all are.
-    assert len(np.unique(corners.diameters[:40].round())) == len(
-        np.unique(corners.diameters.round())
-    )
-    assert len(np.unique(corners.diameters.round())) > LEVELS / 2
-
-
-@pytest.mark.parametrize("shape", [(200, 200), (20, 300), (1, 400)])
-def test_a_plain_or_tiny_picture_has_no_corners(shape: tuple[int, int]) -> None:
-    plain = np.full(shape, 90, np.uint8)
-    corners = spread_corners(plain, 50)
-    assert len(corners) == 0
-    assert cut_patches(plain, corners).shape == (0, 24, 24)
-
-
 def test_a_patch_turns_and_grows_with_its_corner(grey: npt.NDArray[np.uint8]) -> None:
     height, width = grey.shape
     spot = np.array([[width / 2, height / 2]], np.float32)
-    corner = Corners(spot, np.array([31.0], np.float32), np.array([0.4], np.float32))
+    corner = Corners(spot, np.array([16.0], np.float32), np.array([0.4], np.float32))
     (patch,) = cut_patches(grey, corner).astype(int)
     larger = cv2.resize(grey, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
     for picture, moved in (

@@ -1,0 +1,176 @@
+"""Corners of a picture in several sizes, placed to a fraction of a pixel.
+
+A corner is where the grey levels change in every direction: a maximum of the smaller eigenvalue of their
+structure tensor (Shi and Tomasi, 1994), in a picture that is reduced step by step.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from indexing.image import Pixels
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.intp]
+
+SIZES = 5
+REDUCTION = 1.4
+# How many corners a size gives, to the next larger one.
+SIZE_SHARE = 0.75
+# The standard deviation in pixels by which each size is smoothed.
+SMOOTHING = 1.2
+# A corner is the strongest within so many pixels.
+APART = 5
+# In squared grey levels per pixel: below it is noise, and paper.
+LEAST_STRENGTH = 0.5
+# Its direction is where it gets lighter, so many sizes on.
+DIRECTION_SIZES = 1
+# In pixels of its size.
+DIAMETER = 16.0
+BORDER = 3
+SMALLEST_SIDE = 16
+# Sobel's sums are of so many grey levels per pixel.
+SOBEL = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Corners:
+    """Corners of a picture in its pixels, with pixel centres at integers.
+
+    ``points`` is float32 [n, 2], (x, y); ``diameters`` float32 [n]; ``angles``, float32 [n], are
+    directions in radians.
+    """
+
+    points: Floats
+    diameters: Floats
+    angles: Floats
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def take(self, rows: Rows) -> "Corners":
+        """Some of the corners, in the order of ``rows``."""
+        return Corners(self.points[rows], self.diameters[rows], self.angles[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """How a reduced picture changes to the right and downwards, float32 [height, width] each.
+
+    ``pitch``, float32 [2], is what one of its pixels measures in the picture.
+    """
+
+    right: Floats
+    down: Floats
+    pitch: Floats
+
+    def points(self, places: Floats) -> Floats:
+        """Places of its pixels, [n, 2], in the picture."""
+        return (places + np.float32(0.5)) * self.pitch - np.float32(0.5)
+
+    def directions(self, points: Floats) -> Floats:
+        """Where it gets lighter at points of the picture, float32 [n, 2]: radians, float32 [n]."""
+        places = (points + np.float32(0.5)) / self.pitch - np.float32(0.5)
+        across, along = np.ascontiguousarray(places.T)
+        right, down = (
+            np.asarray(cv2.remap(each, across, along, cv2.INTER_LINEAR), np.float32)
+            for each in (self.right, self.down)
+        )
+        return np.arctan2(down, right).ravel()
+
+
+def find_corners(grey: Pixels, count: int) -> Corners:
+    """At most ``count`` corners of grey levels, uint8 [height, width], the strongest of each size first."""
+    sizes = _sizes(grey)
+    found = [_strongest(size, count) for size in sizes[:SIZES]]
+    parts, shares = [], []
+    for number, kept in _of_all_sizes([len(places) for places in found], count):
+        points = sizes[number].points(found[number][:kept])
+        coarse = sizes[min(number + DIRECTION_SIZES, len(sizes) - 1)]
+        diameters = np.full(kept, DIAMETER * sizes[number].pitch.mean(), np.float32)
+        parts.append(Corners(points, diameters, coarse.directions(points)))
+        shares.append((np.arange(kept) + 0.5) / kept)
+    if not parts:
+        return Corners(np.zeros((0, 2), np.float32), *np.zeros((2, 0), np.float32))
+    # The first of them are of all sizes as well, as strengths of different sizes do not compare.
+    order = np.argsort(np.concatenate(shares), kind="stable")
+    return Corners(
+        np.concatenate([part.points for part in parts]),
+        np.concatenate([part.diameters for part in parts]),
+        np.concatenate([part.angles for part in parts]),
+    ).take(order[:count])
+
+
+def _sizes(grey: Pixels) -> list[_Size]:
+    """The picture, and ever smaller ones."""
+    height, width = grey.shape
+    sizes: list[_Size] = []
+    reduced = grey
+    while len(sizes) < SIZES + DIRECTION_SIZES and min(reduced.shape) >= SMALLEST_SIDE:
+        smooth = cv2.GaussianBlur(reduced, (0, 0), SMOOTHING)
+        right, down = (
+            cv2.Sobel(smooth, cv2.CV_32F, *axis, scale=1 / SOBEL) for axis in ((1, 0), (0, 1))
+        )
+        pitch = np.array([width / reduced.shape[1], height / reduced.shape[0]], np.float32)
+        sizes.append(_Size(np.asarray(right), np.asarray(down), pitch))
+        share = REDUCTION ** -len(sizes)
+        smaller = max(1, round(width * share)), max(1, round(height * share))
+        reduced = np.asarray(cv2.resize(smooth, smaller, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return sizes
+
+
+def _strongest(size: _Size, count: int) -> Floats:
+    """The places of at most ``count`` corners, float32 [n, 2] (x, y), the strongest first."""
+    strength = _strength(size)
+    highest = cv2.dilate(strength, np.ones((APART, APART), np.uint8))
+    peak = (strength == highest) & (strength > LEAST_STRENGTH)
+    for edge in (peak, peak.T):
+        edge[:BORDER] = edge[-BORDER:] = False
+    y, x = np.divmod(np.flatnonzero(peak), peak.shape[1])
+    order = np.argsort(-strength[y, x], kind="stable")[:count]
+    y, x = y[order], x[order]
+    return np.stack([x, y], axis=1).astype(np.float32) + _summits(strength, y, x)
+
+
+def _strength(size: _Size) -> Floats:
+    """The smaller eigenvalue of the structure tensor, float32 [height, width]."""
+    right, down = size.right, size.down
+    xx, xy, yy = (
+        cv2.blur(cv2.multiply(one, other), (3, 3))
+        for one, other in ((right, right), (right, down), (down, down))
+    )
+    mean = cv2.addWeighted(xx, 0.5, yy, 0.5, 0)
+    apart = cv2.magnitude(cv2.addWeighted(xx, 0.5, yy, -0.5, 0), xy)
+    return np.asarray(cv2.subtract(mean, apart), np.float32)
+
+
+def _summits(values: Floats, y: Rows, x: Rows) -> Floats:
+    """How far from pixels the summits of parabolas through them and their neighbours are, [n, 2]."""
+    here = values[y, x]
+    left, right = values[y, x - 1], values[y, x + 1]
+    above, below = values[y - 1, x], values[y + 1, x]
+    crossed = (
+        values[y + 1, x + 1] + values[y - 1, x - 1] - values[y + 1, x - 1] - values[y - 1, x + 1]
+    )
+    slope_x, slope_y = (right - left) / 2, (below - above) / 2
+    bend_x, bend_y, twist = left + right - 2 * here, above + below - 2 * here, crossed / 4
+    # At a maximum it is positive; where it is nearly none, the summit is a ridge.
+    bent = np.maximum(bend_x * bend_y - twist**2, np.float32(1e-6))
+    offsets = np.stack(
+        [twist * slope_y - bend_y * slope_x, twist * slope_x - bend_x * slope_y], axis=1
+    )
+    return np.clip(offsets / bent[:, None], -0.5, 0.5).astype(np.float32)
+
+
+def _of_all_sizes(found: list[int], count: int) -> list[tuple[int, int]]:
+    """How many corners to keep of each size, by its number: what one has too few of, the larger give."""
+    shares = SIZE_SHARE ** np.arange(SIZES)
+    wanted = np.rint(count * shares / shares.sum()).astype(int).tolist()
+    kept, missing = [], 0
+    for number in reversed(range(len(found))):
+        own = min(found[number], wanted[number] + missing)
+        missing += wanted[number] - own
+        kept.append((number, own))
+    return [(number, own) for number, own in kept if own]
