@@ -15,6 +15,7 @@ from indexing.embedding import Embeddings
 from indexing.errors import ImageTooPlain
 from indexing.image import Pixels, scaled
 from indexing.keypoints import Channel, LocalFeatures, joined
+from indexing.patch_extractor import PatchExtractor
 
 MIN_REFERENCE_KEYPOINTS = 8
 KEYPOINT_FIELDS = ("points", "scales", "angles", "descriptors")
@@ -54,9 +55,13 @@ class FeatureExtractor:
         """The global embeddings of reference images, RGB uint8 [height, width, 3]."""
         return self._embedder.embed_references(pictures)
 
-    def query(self, picture: Pixels, channel: Channel) -> LocalFeatures:
-        """The local features of a photo."""
+    def query(
+        self, picture: Pixels, channel: Channel, binary: LocalFeatures | None = None
+    ) -> LocalFeatures:
+        """The local features of a photo. ``binary`` are those of ORB, if they were found before."""
         extractor = self._local[channel]
+        if binary is not None and isinstance(extractor, PatchExtractor):
+            return extractor.describe_keypoints(picture, binary)
         return extractor.extract(picture, extractor.query_count)
 
     def reference(self, picture: Pixels) -> ReferenceFeatures:

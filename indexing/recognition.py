@@ -1,7 +1,7 @@
 """The recognition cascade: from photos to answers.
 
-ORB comes first. Where it leaves a photo in doubt, RootSIFT and the embedding find more candidates, and
-RootSIFT has the last word. The gallery is asked through a callable, so that it may be in this process
+Binary descriptors come first. Where they leave a photo in doubt, finer ones and the embedding find more
+candidates, and the finer ones have the last word. The gallery is asked through a callable, so that it may be in this process
 or in another.
 """
 
@@ -57,14 +57,21 @@ class Look:
 
     def local(self, pixels: Pixels, channel: Channel, extractor: FeatureExtractor) -> LocalFeatures:
         """The photo's local features, found by this extractor or by one that finds the same."""
-        known = self._found.get(channel)
-        if known is not None and extractor.same_local_features(known.extractor):
+        known = self._known(channel, extractor)
+        if known is not None:
             self.spared_seconds += known.seconds
             return known.local
+        binary = self._known(Channel.ORB, extractor)
         start = time.perf_counter()
-        local = extractor.query(pixels, channel)
+        local = extractor.query(pixels, channel, None if binary is None else binary.local)
         self._found[channel] = _Found(extractor, local, time.perf_counter() - start)
         return local
+
+    def _known(self, channel: Channel, extractor: FeatureExtractor) -> _Found | None:
+        found = self._found.get(channel)
+        if found is None or not extractor.same_local_features(found.extractor):
+            return None
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ class Search:
         if not len(query.local):
             return
         for row in dict.fromkeys(best + self._similar[:CANDIDATES_BY_SIMILARITY]):
-            # Binary descriptors answer at once or not at all: RootSIFT has the last word.
+            # Binary descriptors answer at once or not at all: finer ones have the last word.
             directly = query.channel is Channel.FINE and row in matched
             votes = self._votes.of(row)
             if not directly and len(votes[0]) < MIN_INLIERS:

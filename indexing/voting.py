@@ -95,7 +95,7 @@ def nearest(descriptors: Pixels, others: Pixels, channel: Channel) -> Ints:
 
 
 def match(query: Pixels, reference: Pixels) -> Matched:
-    """Matches two images' descriptors of RootSIFT, uint8 [n, bytes] and [m, bytes], directly.
+    """Matches two images' fine descriptors, uint8 [n, bytes] and [m, bytes], directly.
 
     Kept are mutual nearest neighbours that are clearly nearer than the second nearest. The
     weight is 1 - the ratio of the two distances.

@@ -26,6 +26,7 @@ from indexing.features import FeatureExtractor
 from indexing.image import Pixels
 from indexing.keypoints import Channel, Projection, root_sift, scaled_grey
 from indexing.patch_extractor import PatchExtractor
+from indexing.recognition import Look
 from indexing.search import Query
 from indexing.segment import IndexedReference
 from indexing.shard import Shard
@@ -288,6 +289,21 @@ def test_a_model_finds_photos_by_the_descriptors_that_it_has(
         result = shard.search(Query(0, "acme", bundle.version, Channel.FINE, local, levels))
         assert result.shortlist[0] == name
         assert any(each.evidence.geometry.plausible for each in result.candidates)
+
+
+def test_the_corners_of_a_photo_are_found_once(
+    sources: dict[str, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor, look = FeatureExtractor(bundle_with(sources["learnt"], tmp_path)), Look()
+    alone = extractor.query(POSTERS[0], Channel.FINE)
+    binary = look.local(POSTERS[0], Channel.ORB, extractor)
+    monkeypatch.setattr("indexing.patch_extractor.find_corners", None)
+    fine = look.local(POSTERS[0], Channel.FINE, extractor)
+    assert np.array_equal(fine.points, binary.points)
+    assert np.array_equal(fine.points, alone.points)
+    apart = np.abs(fine.descriptors.astype(int) - alone.descriptors)
+    # Where they are is rounded on the way.
+    assert np.percentile(apart, 99) <= 1
 
 
 def test_features_are_the_same_only_by_the_same_descriptors(
