@@ -15,14 +15,13 @@ from indexing.image import Pixels
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 
-SIZES = 5
+SIZES = 7
 REDUCTION = 1.4
-# How many corners a size gives, to the next larger one.
-SIZE_SHARE = 0.75
 # The standard deviation in pixels by which each size is smoothed.
 SMOOTHING = 1.2
-# A corner is the strongest within so many pixels.
-APART = 5
+# A corner is the strongest of a square of so many pixels a side. The wider, the more it counts: by strength alone
+# they were all on what is bright in a photo, and none on a print in the shade.
+REACHES = (5, 13, 37)
 # In squared grey levels per pixel: below it is noise, and paper.
 LEAST_STRENGTH = 0.5
 # Its direction is where it gets lighter, so many sizes on.
@@ -82,7 +81,7 @@ class _Size:
 
 
 def find_corners(grey: Pixels, count: int) -> Corners:
-    """At most ``count`` corners of grey levels, uint8 [height, width], the strongest of each size first."""
+    """At most ``count`` corners of grey levels, uint8 [height, width], those that stand out of each size first."""
     sizes = _sizes(grey)
     found = [_strongest(size, count) for size in sizes[:SIZES]]
     parts, shares = [], []
@@ -100,7 +99,7 @@ def find_corners(grey: Pixels, count: int) -> Corners:
         np.concatenate([part.points for part in parts]),
         np.concatenate([part.diameters for part in parts]),
         np.concatenate([part.angles for part in parts]),
-    ).take(order[:count])
+    ).take(order)
 
 
 def _sizes(grey: Pixels) -> list[_Size]:
@@ -122,14 +121,19 @@ def _sizes(grey: Pixels) -> list[_Size]:
 
 
 def _strongest(size: _Size, count: int) -> Floats:
-    """The places of at most ``count`` corners, float32 [n, 2] (x, y), the strongest first."""
+    """The places of at most ``count`` corners, float32 [n, 2] (x, y), those that count most first."""
     strength = _strength(size)
-    highest = cv2.dilate(strength, np.ones((APART, APART), np.uint8))
-    peak = (strength == highest) & (strength > LEAST_STRENGTH)
-    for edge in (peak, peak.T):
-        edge[:BORDER] = edge[-BORDER:] = False
-    y, x = np.divmod(np.flatnonzero(peak), peak.shape[1])
-    order = np.argsort(-strength[y, x], kind="stable")[:count]
+    highest, side = strength, 1
+    reach = np.zeros(strength.shape, np.uint8)
+    for wider in REACHES:
+        highest = np.asarray(cv2.dilate(highest, np.ones((wider - side + 1,) * 2, np.uint8)))
+        side = wider
+        reach += strength == highest
+    reach[strength < LEAST_STRENGTH] = 0
+    for edge in (reach, reach.T):
+        edge[:BORDER] = edge[-BORDER:] = 0
+    y, x = np.divmod(np.flatnonzero(reach), reach.shape[1])
+    order = np.lexsort((-strength[y, x], -reach[y, x].astype(np.int64)))[:count]
     y, x = y[order], x[order]
     return np.stack([x, y], axis=1).astype(np.float32) + _summits(strength, y, x)
 
@@ -165,12 +169,13 @@ def _summits(values: Floats, y: Rows, x: Rows) -> Floats:
 
 
 def _of_all_sizes(found: list[int], count: int) -> list[tuple[int, int]]:
-    """How many corners to keep of each size, by its number: what one has too few of, the larger give."""
-    shares = SIZE_SHARE ** np.arange(SIZES)
-    wanted = np.rint(count * shares / shares.sum()).astype(int).tolist()
-    kept, missing = [], 0
+    """How many corners to keep of each size, by its number: equal shares, if it has as many.
+
+    What a size lacks the larger ones give.
+    """
+    kept = []
     for number in reversed(range(len(found))):
-        own = min(found[number], wanted[number] + missing)
-        missing += wanted[number] - own
+        own = min(found[number], round(count / (number + 1)))
+        count -= own
         kept.append((number, own))
     return [(number, own) for number, own in kept if own]

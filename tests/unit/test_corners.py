@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.artwork import draw_collection
-from indexing.corners import APART, DIAMETER, SIZES, Corners, find_corners
+from indexing.corners import DIAMETER, REACHES, SIZES, Corners, find_corners
 
 Grey = npt.NDArray[np.uint8]
 
@@ -51,7 +51,13 @@ def test_corners_of_one_size_are_apart(corners: Corners) -> None:
         points = corners.points[corners.diameters == diameter]
         apart = np.linalg.norm(points[:, None] - points, axis=2) + 1e9 * np.eye(len(points))
         # Each is a maximum among its neighbours, and moves from there by half a pixel at most.
-        assert apart.min() >= (APART // 2) * diameter / DIAMETER
+        assert apart.min() >= (REACHES[0] // 2) * diameter / DIAMETER
+
+
+def test_a_picture_in_the_shade_has_corners_beside_a_bright_one(grey: Grey) -> None:
+    dark = (0.2 * grey + 10).astype(np.uint8)
+    found = find_corners(np.hstack([grey, dark]), 300)
+    assert (found.points[:, 0] > grey.shape[1]).mean() > 0.1
 
 
 @pytest.mark.parametrize(("degrees", "scale"), [(0, 1.0), (33, 1.0), (-70, 0.8), (180, 0.6)])
@@ -64,7 +70,8 @@ def test_a_corner_is_found_again_to_a_fraction_of_a_pixel(
     transform[:, 2] += side / 2 - np.array([width, height]) / 2 + 0.4
     moved = cv2.warpAffine(grey, transform, (side, side), borderValue=128, flags=cv2.INTER_AREA)
     expected, found = refound(np.asarray(moved, np.uint8), transform, corners)
-    off = np.linalg.norm(expected.points - found.points, axis=1)
+    # In pixels of the size that a corner is of.
+    off = np.linalg.norm(expected.points - found.points, axis=1) * DIAMETER / corners.diameters
     again = off < 2
     assert again.mean() > 0.6
     assert np.median(off[again]) < 0.5
