@@ -23,7 +23,7 @@ SMOOTHING = 1.2
 # they were all on what is bright in a photo, and none on a print in the shade.
 REACHES = (5, 13, 37)
 # In squared grey levels per pixel: below it is noise, and paper.
-LEAST_STRENGTH = 0.5
+LEAST_STRENGTH = 1.0
 # Its direction is where it gets lighter, so many sizes on.
 DIRECTION_SIZES = 1
 # In pixels of its size.
@@ -132,22 +132,22 @@ def _strongest(size: _Size, count: int) -> Floats:
     reach[strength < LEAST_STRENGTH] = 0
     for edge in (reach, reach.T):
         edge[:BORDER] = edge[-BORDER:] = 0
-    y, x = np.divmod(np.flatnonzero(reach), reach.shape[1])
+    y, x = np.divmod(np.flatnonzero(reach), strength.shape[1])
     order = np.lexsort((-strength[y, x], -reach[y, x].astype(np.int64)))[:count]
     y, x = y[order], x[order]
     return np.stack([x, y], axis=1).astype(np.float32) + _summits(strength, y, x)
 
 
 def _strength(size: _Size) -> Floats:
-    """The smaller eigenvalue of the structure tensor, float32 [height, width]."""
-    right, down = size.right, size.down
-    xx, xy, yy = (
-        cv2.blur(cv2.multiply(one, other), (3, 3))
-        for one, other in ((right, right), (right, down), (down, down))
-    )
-    mean = cv2.addWeighted(xx, 0.5, yy, 0.5, 0)
-    apart = cv2.magnitude(cv2.addWeighted(xx, 0.5, yy, -0.5, 0), xy)
-    return np.asarray(cv2.subtract(mean, apart), np.float32)
+    """Twice the smaller eigenvalue of the structure tensor, float32 [height, width]."""
+    xx = cv2.multiply(size.right, size.right)
+    yy = cv2.multiply(size.down, size.down)
+    xy = cv2.multiply(size.right, size.down, scale=2)
+    for each in (xx, yy, xy):
+        cv2.blur(each, (3, 3), dst=each)
+    trace = cv2.add(xx, yy)
+    cv2.magnitude(cv2.subtract(xx, yy, dst=xx), xy, magnitude=xy)
+    return np.asarray(cv2.subtract(trace, xy, dst=trace), np.float32)
 
 
 def _summits(values: Floats, y: Rows, x: Rows) -> Floats:
