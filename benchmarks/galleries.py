@@ -24,6 +24,7 @@ from rich.progress import track
 from benchmarks.metrics import Answer, Found, Quad, Verified, accepted_first
 from benchmarks.threads import use_one_thread
 from indexing import decision
+from indexing.allocator import keep_freed_memory
 from indexing.bundle import Bundle
 from indexing.decision import Calibration, Candidate
 from indexing.errors import ImageLinkError, ImageTooPlain, ImageTooSmall
@@ -90,6 +91,8 @@ class LocalGallery:
         filling: Sequence[IndexedReference] = (),
     ) -> None:
         use_one_thread()
+        # As the server's processes do.
+        keep_freed_memory()
         self.skipped: Counter[str] = Counter()
         self._features = FeatureExtractor(bundle)
         self._recogniser = Recogniser(bundle)
