@@ -73,9 +73,11 @@ async def test_local_features_are_found_once_for_versions_that_find_the_same(
     looked: Counter[tuple[bytes, Channel]] = Counter()
     query = FeatureExtractor.query
 
-    def counted(self: FeatureExtractor, picture: Pixels, channel: Channel) -> LocalFeatures:
+    def counted(
+        self: FeatureExtractor, picture: Pixels, channel: Channel, binary: LocalFeatures | None
+    ) -> LocalFeatures:
         looked[picture.tobytes(), channel] += 1
-        return query(self, picture, channel)
+        return query(self, picture, channel, binary)
 
     monkeypatch.setattr(FeatureExtractor, "query", counted)
     await compared(gate, bundle, variant_bundle(changed))
@@ -92,9 +94,11 @@ async def test_a_version_is_not_thought_faster_for_what_the_other_found(
     seconds = 0.2
     query = FeatureExtractor.query
 
-    def slow(self: FeatureExtractor, picture: Pixels, channel: Channel) -> LocalFeatures:
+    def slow(
+        self: FeatureExtractor, picture: Pixels, channel: Channel, binary: LocalFeatures | None
+    ) -> LocalFeatures:
         time.sleep(seconds)
-        return query(self, picture, channel)
+        return query(self, picture, channel, binary)
 
     monkeypatch.setattr(FeatureExtractor, "query", slow)
     report = await compared(gate, bundle, variant_bundle("network.head."))
