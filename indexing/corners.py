@@ -19,12 +19,12 @@ SIZES = 7
 REDUCTION = 1.4
 # The standard deviation in pixels by which each size is smoothed.
 SMOOTHING = 1.2
-# A corner is the strongest of a square of so many pixels a side. The wider, the more it counts: by strength alone
-# they were all on what is bright in a photo, and none on a print in the shade.
+# A corner is the strongest of a square of so many pixels a side. The wider, the more it counts: by
+# strength alone they were all on what is bright in a photo, and none on a print in the shade.
 REACHES = (5, 13, 37)
 # In squared grey levels per pixel: below it is noise, and paper.
 LEAST_STRENGTH = 1.0
-# Its direction is where it gets lighter, so many sizes on.
+# It is turned to where it gets lighter in the picture so many sizes on.
 DIRECTION_SIZES = 1
 # In pixels of its size.
 DIAMETER = 16.0
@@ -81,7 +81,7 @@ class _Size:
 
 
 def find_corners(grey: Pixels, count: int) -> Corners:
-    """At most ``count`` corners of grey levels, uint8 [height, width], those that stand out of each size first."""
+    """At most ``count`` corners of grey levels, uint8 [height, width], those that count most first."""
     sizes = _sizes(grey)
     found = [_strongest(size, count) for size in sizes[:SIZES]]
     parts, shares = [], []

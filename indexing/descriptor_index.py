@@ -28,8 +28,8 @@ LISTS_PROBED = {Channel.ORB: 4, Channel.FINE: 6}
 LIST_BYTES = 144
 # Descriptors per list from which the next larger set of centroids is worth its lists.
 DESCRIPTORS_PER_LIST = 1000
-# From so many centroids of fine descriptors on, a graph of them (HNSW; Malkov and Yashunin, 2018) is faster
-# than a look at all, and finds 99 % of the same lists. Hamming distances are too cheap for that.
+# From so many centroids of fine descriptors on, a graph of them (HNSW; Malkov and Yashunin, 2018) is
+# faster than a look at all, and finds 99 % of the same lists. Hamming distances are too cheap for that.
 GRAPH_LISTS = 10_000
 GRAPH_NEIGHBOURS = 32
 GRAPH_SEARCHED = 32

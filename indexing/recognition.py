@@ -1,8 +1,8 @@
 """The recognition cascade: from photos to answers.
 
 Binary descriptors come first. Where they leave a photo in doubt, finer ones and the embedding find more
-candidates, and the finer ones have the last word. The gallery is asked through a callable, so that it may be in this process
-or in another.
+candidates, and the finer ones have the last word. The gallery is asked through a callable, so that it
+may be in this process or in another.
 """
 
 import asyncio
