@@ -3,9 +3,17 @@
 import cv2
 import numpy as np
 
-from indexing.corners import DIAMETER, REDUCTION, SIZES, Corners, find_corners
+from indexing.corners import (
+    DIAMETER,
+    LONG_SIDE,
+    PHOTO_CORNERS,
+    REDUCTION,
+    SIZES,
+    Corners,
+    corner_features,
+)
 from indexing.image import Pixels
-from indexing.keypoints import Extractor, Floats, LocalFeatures, features_in, scaled_grey
+from indexing.keypoints import Extractor, Floats, LocalFeatures
 
 # In pixels of its size: what ORB samples about a keypoint.
 SAMPLED_DIAMETER = 31
@@ -16,16 +24,13 @@ class CornerOrbExtractor:
 
     name = "ORB of corners"
     width = 32
-    long_side = 480
-    query_count = 400
+    long_side = LONG_SIDE
+    query_count = PHOTO_CORNERS
     reference_pyramid: tuple[tuple[int, int], ...] = ((long_side, 200),)
 
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
-        grey = scaled_grey(pixels, self.long_side)
-        corners = find_corners(grey, count)
-        descriptors = _described(grey, corners)
-        return features_in(grey, corners.points, corners.diameters, corners.angles, descriptors)
+        return corner_features(pixels, count, _described)
 
     def same_as(self, other: Extractor) -> bool:
         """Whether the other is of the same kind."""
@@ -38,7 +43,7 @@ def _described(grey: Pixels, corners: Corners) -> Pixels:
         return np.zeros((0, CornerOrbExtractor.width), np.uint8)
     sizes = np.rint(np.log(corners.diameters / DIAMETER) / np.log(REDUCTION)).astype(int)
     factors = REDUCTION**sizes
-    # Every corner has a descriptor, in their order.
+    # ORB takes them size by size, and with no edge it describes every one.
     by_size = np.argsort(sizes, kind="stable")
     keypoints = [
         cv2.KeyPoint(x, y, SAMPLED_DIAMETER * factor, degrees, 0, size)

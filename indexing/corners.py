@@ -4,6 +4,7 @@ A corner is where the grey levels change in every direction: a maximum of the sm
 structure tensor (Shi and Tomasi, 1994), in a picture that is reduced step by step.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -11,9 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from indexing.image import Pixels
+from indexing.keypoints import Floats, LocalFeatures, features_in, scaled_grey
 
-Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
+
+# All descriptors of corners are of these, so that a photo's are found once.
+LONG_SIDE = 480
+PHOTO_CORNERS = 400
 
 SIZES = 7
 REDUCTION = 1.4
@@ -22,7 +27,7 @@ SMOOTHING = 1.2
 # A corner is the strongest of a square of so many pixels a side. The wider, the more it counts: by
 # strength alone they were all on what is bright in a photo, and none on a print in the shade.
 REACHES = (5, 13, 37)
-# In squared grey levels per pixel: below it is noise, and paper.
+# Of twice the eigenvalue, in squared grey levels per pixel: below it is noise, and paper.
 LEAST_STRENGTH = 1.0
 # It is turned to where it gets lighter in the picture so many sizes on.
 DIRECTION_SIZES = 1
@@ -78,6 +83,19 @@ class _Size:
             for each in (self.right, self.down)
         )
         return np.arctan2(down, right).ravel()
+
+
+def corner_features(
+    pixels: Pixels, count: int, describe: Callable[[Pixels, Corners], Pixels]
+) -> LocalFeatures:
+    """The corners of an RGB image, uint8 [height, width, 3], at most ``count``, as local features.
+
+    ``describe`` gives the descriptors, uint8 [n, bytes], of corners of grey levels.
+    """
+    grey = scaled_grey(pixels, LONG_SIDE)
+    corners = find_corners(grey, count)
+    descriptors = describe(grey, corners)
+    return features_in(grey, corners.points, corners.diameters, corners.angles, descriptors)
 
 
 def find_corners(grey: Pixels, count: int) -> Corners:

@@ -85,9 +85,9 @@ class Extractor(Protocol):
     """Finds the local features of one channel.
 
     ``name`` says which kind they are of. It looks at pictures whose longer side is at most
-    ``long_side`` pixels. ``query_count`` is how many keypoints a photo gives. ``reference_pyramid`` has sizes of a reference's
-    longer side in pixels, and how many it gives in each: from afar only coarse details are seen, which
-    the strongest of a full-size picture may not be.
+    ``long_side`` pixels. ``query_count`` is how many keypoints a photo gives. ``reference_pyramid`` has
+    sizes of a reference's longer side in pixels, and how many it gives in each: from afar only coarse
+    details are seen, which the strongest of a full-size picture may not be.
     """
 
     name: str

@@ -1,18 +1,18 @@
-"""Local features with learnt descriptors, by ONNX Runtime, in a third of the time that RootSIFT takes."""
+"""Local features with learnt descriptors, by ONNX Runtime."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from indexing.corners import Corners, find_corners
+from indexing.corners import LONG_SIDE, PHOTO_CORNERS, Corners, corner_features
 from indexing.image import Pixels
-from indexing.keypoints import Extractor, LocalFeatures, features_in, scaled_grey
+from indexing.keypoints import Extractor, LocalFeatures, scaled_grey
 from indexing.onnx_session import cpu_session
 from indexing.patches import PATCH_SIDE, cut_patches
 
 
 class PatchExtractor:
-    """Spread corners, each with the 48 bytes by which a network describes what is about it.
+    """Corners, each with the 48 bytes by which a network describes what is about it.
 
     ``graph`` maps patches, uint8 [n, 24, 24], to descriptors, uint8 [n, 48], compared by their Euclidean
     distance. Raises ValueError where it is none, or one of another kind.
@@ -20,8 +20,8 @@ class PatchExtractor:
 
     name = "learnt descriptors"
     width = 48
-    long_side = 480
-    query_count = 400
+    long_side = LONG_SIDE
+    query_count = PHOTO_CORNERS
     reference_pyramid: tuple[tuple[int, int], ...] = ((long_side, 250),)
 
     def __init__(self, graph: bytes) -> None:
@@ -35,17 +35,17 @@ class PatchExtractor:
 
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
-        grey = scaled_grey(pixels, self.long_side)
-        corners = find_corners(grey, count)
-        descriptors = self.describe(cut_patches(grey, corners))
-        return features_in(grey, corners.points, corners.diameters, corners.angles, descriptors)
+        return corner_features(pixels, count, self._described)
 
     def describe_keypoints(self, pixels: Pixels, found: LocalFeatures) -> LocalFeatures:
         """The same keypoints of an RGB image, uint8 [height, width, 3], with descriptors of this kind."""
         grey = scaled_grey(pixels, self.long_side)
         side = max(grey.shape)
         corners = Corners(found.pixels(side), found.scales * side, found.angles)
-        return replace(found, descriptors=self.describe(cut_patches(grey, corners)))
+        return replace(found, descriptors=self._described(grey, corners))
+
+    def _described(self, grey: Pixels, corners: Corners) -> Pixels:
+        return self.describe(cut_patches(grey, corners))
 
     def describe(self, patches: Pixels) -> Pixels:
         """The descriptors, uint8 [n, 48], of patches, uint8 [n, 24, 24]."""

@@ -24,6 +24,7 @@ from indexing.errors import ImageTooPlain
 from indexing.features import FeatureExtractor
 from indexing.image import Pixels
 from indexing.keypoints import Channel
+from indexing.recognition import Look
 from indexing.search import Query
 from indexing.segment import IndexedReference
 from indexing.shard import Shard
@@ -105,7 +106,8 @@ class CalibrationGallery:
 
     def _found(self, photo: Pixels, gallery: str) -> Found:
         version, levels = self._extractor.version, photo_levels(photo)
-        local = {channel: self._extractor.query(photo, channel) for channel in Channel}
+        look = Look()
+        local = {channel: look.local(photo, channel, self._extractor) for channel in Channel}
         orb = Query(0, gallery, version, Channel.ORB, local[Channel.ORB], levels)
         sift = replace(
             orb,

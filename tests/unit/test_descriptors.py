@@ -297,7 +297,7 @@ def test_the_corners_of_a_photo_are_found_once(
     extractor, look = FeatureExtractor(bundle_with(sources["learnt"], tmp_path)), Look()
     alone = extractor.query(POSTERS[0], Channel.FINE)
     binary = look.local(POSTERS[0], Channel.ORB, extractor)
-    monkeypatch.setattr("indexing.patch_extractor.find_corners", None)
+    monkeypatch.setattr("indexing.corners.find_corners", None)
     fine = look.local(POSTERS[0], Channel.FINE, extractor)
     assert np.array_equal(fine.points, binary.points)
     assert np.array_equal(fine.points, alone.points)
