@@ -399,7 +399,7 @@ def publish_run(
             help="A bundle to take local descriptors, codebooks and calibration from: none are fitted."
         ),
     ] = None,
-    views: Annotated[int, typer.Option(min=30, help="Views to calibrate on, twice.")] = 1500,
+    views: Annotated[int, typer.Option(min=30, help="Views to calibrate on, twice.")] = 3000,
     codebook_pictures: Annotated[int, typer.Option(min=100, help="To fit codebooks on.")] = 3000,
     rollout: Annotated[
         float | None,

@@ -47,6 +47,8 @@ ONE_SIDED_90 = 1.2816
 RIDGE = 0.05
 # Shares of the pictures in galleries of several sizes: what is fitted must hold in each.
 GALLERY_SHARES = (0.01, 0.1, 0.89)
+# Of the pictures this many are in no gallery, and each is viewed as often as need be.
+STRANGERS_SHARE = 0.25
 
 Doubles = npt.NDArray[np.float64]
 Found = Mapping[Channel, tuple[Candidate, ...]]
@@ -136,17 +138,17 @@ def run_trials(bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(pictures))
-    outside, inside = order[:views], order[views:]
+    outside, inside = np.split(order, [int(STRANGERS_SHARE * len(order))])
+    strangers = np.resize(outside, views)
     borders = (np.cumsum(GALLERY_SHARES)[:-1] * len(inside)).astype(int)
     each = views // len(GALLERY_SHARES)
     trials: list[Trial] = []
     for number, members in enumerate(np.split(inside, borders)):
         gallery = CalibrationGallery(bundle, [pictures[i] for i in members])
-        strangers = outside[number * each : (number + 1) * each]
         shown: list[tuple[str | None, int]] = [
             (str(n), int(members[n])) for n in rng.integers(0, len(members), each)
         ]
-        shown += [(None, int(stranger)) for stranger in strangers]
+        shown += [(None, int(stranger)) for stranger in strangers[number * each :][:each]]
         for name, picture in track(shown, f"views, gallery of {len(members)}"):
             trials += gallery.watch(pictures[picture], name, rng)
     return trials

@@ -68,7 +68,7 @@ class Publication:
     descriptors: Path | None = None
     calibrated_as: Path | None = None
     codebook_pictures: int = 3000
-    views: int = 1500
+    views: int = 3000
     seed: int = 0
 
 
