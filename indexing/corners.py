@@ -18,7 +18,7 @@ Rows = npt.NDArray[np.intp]
 
 # All descriptors of corners are of these, so that a photo's are found once.
 LONG_SIDE = 480
-PHOTO_CORNERS = 400
+PHOTO_CORNERS = 800
 
 SIZES = 7
 REDUCTION = 1.4

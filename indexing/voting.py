@@ -6,7 +6,6 @@ neighbour (McCann and Lowe, 2012). The votes are also the correspondences for ve
 those are too few, the best images are matched directly, without the gallery's competition.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -22,10 +21,6 @@ Floats = npt.NDArray[np.float32]
 # weights, float32 [n], of how much speaks for it.
 Matched = tuple[Ints, Ints, Floats]
 
-_METRICS: Mapping[Channel, tuple[type[np.generic], int]] = {
-    Channel.ORB: (np.uint8, cv2.NORM_HAMMING),
-    Channel.FINE: (np.float32, cv2.NORM_L2SQR),
-}
 # Two descriptors of one image that are almost as near make a match worthless (Lowe, 2004).
 MATCH_RATIO = 0.9
 # A descriptor's id in an index holds its image and its place there: image << 9 | place.
@@ -87,10 +82,9 @@ def nearest(descriptors: Pixels, others: Pixels, channel: Channel) -> Ints:
 
     Both are uint8 [n, bytes] and [m, bytes], and m is at least 1.
     """
-    kind, norm = _METRICS[channel]
-    _, found = cv2.batchDistance(
-        descriptors.astype(kind), others.astype(kind), -1, normType=norm, K=1
-    )
+    if channel is Channel.FINE:
+        return np.asarray(_squared_distances(descriptors, others).argmin(axis=1), np.int64)
+    _, found = cv2.batchDistance(descriptors, others, -1, normType=cv2.NORM_HAMMING, K=1)
     return np.asarray(found[:, 0], np.int64)
 
 
@@ -103,9 +97,7 @@ def match(query: Pixels, reference: Pixels) -> Matched:
     if len(query) < 2 or len(reference) < 2:
         none = np.zeros(0, np.int64)
         return none, none, np.zeros(0, np.float32)
-    query, reference = query.astype(np.float32), reference.astype(np.float32)
-    squares = (query**2).sum(axis=1)[:, None] + (reference**2).sum(axis=1)
-    distances = squares - 2 * query @ reference.T
+    distances = _squared_distances(query, reference)
     nearest = distances.argmin(axis=1)
     mutual = distances.argmin(axis=0)[nearest] == np.arange(len(query))
     first = distances.min(axis=1).clip(0)
@@ -113,3 +105,10 @@ def match(query: Pixels, reference: Pixels) -> Matched:
     ratios = np.sqrt(first / np.maximum(distances.min(axis=1), 1e-6))
     kept = np.flatnonzero(mutual & (ratios < MATCH_RATIO))
     return kept, nearest[kept], (1 - ratios[kept]).astype(np.float32)
+
+
+def _squared_distances(descriptors: Pixels, others: Pixels) -> Floats:
+    """Squared Euclidean distances of uint8 [n, bytes] and [m, bytes]: float32 [n, m], exact."""
+    some, more = descriptors.astype(np.float32), others.astype(np.float32)
+    squares = (some**2).sum(axis=1)[:, None] + (more**2).sum(axis=1)
+    return np.asarray(squares - 2 * some @ more.T, np.float32)
