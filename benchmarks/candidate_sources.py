@@ -23,6 +23,7 @@ from indexing.descriptor_index import (
     descriptor_ids,
 )
 from indexing.embedding import Embeddings
+from indexing.gallery_index import VOTING_KEYPOINTS
 from indexing.image import Pixels, scaled
 from indexing.keypoints import Channel, Extractor, LocalFeatures, joined
 from indexing.segment import IndexedReference
@@ -288,7 +289,8 @@ class _AdjustableIndex(DescriptorIndex):
 
 def _varied(bundle: Bundle, channel: Channel) -> Iterator[VoteSource]:
     extractor = bundle.extractors[channel]
-    asked = Extraction(channel, extractor.query_count, extractor.long_side)
+    voting = min(extractor.query_count, VOTING_KEYPOINTS)
+    asked = Extraction(channel, voting, extractor.long_side)
     usual = VoteSource(channel, asked, NEIGHBOURS, LISTS_PROBED[channel])
     yield usual
     others = {f"{n} descriptors": replace(asked, descriptors=n) for n in DESCRIPTORS}

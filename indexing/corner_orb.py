@@ -30,7 +30,7 @@ class CornerOrbExtractor:
 
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
-        return corner_features(pixels, count, _described)
+        return corner_features(pixels, self.long_side, count, _described)
 
     def same_as(self, other: Extractor) -> bool:
         """Whether the other is of the same kind."""

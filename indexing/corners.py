@@ -86,13 +86,14 @@ class _Size:
 
 
 def corner_features(
-    pixels: Pixels, count: int, describe: Callable[[Pixels, Corners], Pixels]
+    pixels: Pixels, long_side: int, count: int, describe: Callable[[Pixels, Corners], Pixels]
 ) -> LocalFeatures:
     """The corners of an RGB image, uint8 [height, width, 3], at most ``count``, as local features.
 
-    ``describe`` gives the descriptors, uint8 [n, bytes], of corners of grey levels.
+    They are those of the image with a longer side of at most ``long_side`` pixels. ``describe`` gives
+    the descriptors, uint8 [n, bytes], of corners of grey levels.
     """
-    grey = scaled_grey(pixels, LONG_SIDE)
+    grey = scaled_grey(pixels, long_side)
     corners = find_corners(grey, count)
     descriptors = describe(grey, corners)
     return features_in(grey, corners.points, corners.diameters, corners.angles, descriptors)

@@ -35,7 +35,7 @@ class PatchExtractor:
 
     def extract(self, pixels: Pixels, count: int) -> LocalFeatures:
         """Finds the ``count`` strongest keypoints of an RGB image, uint8 [height, width, 3]."""
-        return corner_features(pixels, count, self._described)
+        return corner_features(pixels, self.long_side, count, self._described)
 
     def describe_keypoints(self, pixels: Pixels, found: LocalFeatures) -> LocalFeatures:
         """The same keypoints of an RGB image, uint8 [height, width, 3], with descriptors of this kind."""
