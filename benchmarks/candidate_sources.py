@@ -308,7 +308,9 @@ def _varied(bundle: Bundle, channel: Channel) -> Iterator[VoteSource]:
 def _extract(extractor: Extractor, picture: Pixels, extraction: Extraction) -> LocalFeatures:
     extractor = copy(extractor)
     extractor.long_side = extraction.side
-    whole = extractor.extract(picture, extraction.descriptors)
+    # The strongest of as many as the recognition finds, as those vote.
+    found = extractor.extract(picture, max(extractor.query_count, extraction.descriptors))
+    whole = found.take(np.arange(min(len(found), extraction.descriptors)))
     if not extraction.centre:
         return whole
     # Of the photo as it is looked at: its middle holds no finer detail than the whole.
