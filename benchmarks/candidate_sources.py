@@ -308,16 +308,20 @@ def _varied(bundle: Bundle, channel: Channel) -> Iterator[VoteSource]:
 def _extract(extractor: Extractor, picture: Pixels, extraction: Extraction) -> LocalFeatures:
     extractor = copy(extractor)
     extractor.long_side = extraction.side
-    # The strongest of as many as the recognition finds, as those vote.
-    found = extractor.extract(picture, max(extractor.query_count, extraction.descriptors))
-    whole = found.take(np.arange(min(len(found), extraction.descriptors)))
+    whole = _strongest(extractor, picture, extraction.descriptors)
     if not extraction.centre:
         return whole
     # Of the photo as it is looked at: its middle holds no finer detail than the whole.
     middle = _middle(scaled(picture, extraction.side))
-    inner = extractor.extract(middle, extraction.descriptors)
+    inner = _strongest(extractor, middle, extraction.descriptors)
     points, scales = (1 - CENTRE) / 2 + CENTRE * inner.points, CENTRE * inner.scales
     return joined([whole, replace(inner, points=points, scales=scales)])
+
+
+def _strongest(extractor: Extractor, picture: Pixels, count: int) -> LocalFeatures:
+    """The strongest of as many keypoints as the recognition finds, as those vote."""
+    found = extractor.extract(picture, max(extractor.query_count, count))
+    return found.take(np.arange(min(len(found), count)))
 
 
 def _geometry_bytes(local: LocalFeatures) -> int:

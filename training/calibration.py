@@ -47,7 +47,7 @@ ONE_SIDED_90 = 1.2816
 RIDGE = 0.05
 # Shares of the pictures in galleries of several sizes: what is fitted must hold in each.
 GALLERY_SHARES = (0.01, 0.1, 0.89)
-# Of the pictures this many are in no gallery, and each is viewed as often as need be.
+# This share of the pictures is in no gallery, and each of them is viewed as often as need be.
 STRANGERS_SHARE = 0.25
 
 Doubles = npt.NDArray[np.float64]
@@ -139,16 +139,16 @@ def run_trials(bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(pictures))
     outside, inside = np.split(order, [int(STRANGERS_SHARE * len(order))])
-    strangers = np.resize(outside, views)
     borders = (np.cumsum(GALLERY_SHARES)[:-1] * len(inside)).astype(int)
     each = views // len(GALLERY_SHARES)
+    viewed = np.resize(outside, (len(GALLERY_SHARES), each))
     trials: list[Trial] = []
-    for number, members in enumerate(np.split(inside, borders)):
+    for members, strangers in zip(np.split(inside, borders), viewed, strict=True):
         gallery = CalibrationGallery(bundle, [pictures[i] for i in members])
         shown: list[tuple[str | None, int]] = [
             (str(n), int(members[n])) for n in rng.integers(0, len(members), each)
         ]
-        shown += [(None, int(stranger)) for stranger in strangers[number * each :][:each]]
+        shown += [(None, int(stranger)) for stranger in strangers]
         for name, picture in track(shown, f"views, gallery of {len(members)}"):
             trials += gallery.watch(pictures[picture], name, rng)
     return trials
