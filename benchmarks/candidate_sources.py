@@ -289,7 +289,7 @@ class _AdjustableIndex(DescriptorIndex):
 
 def _varied(bundle: Bundle, channel: Channel) -> Iterator[VoteSource]:
     extractor = bundle.extractors[channel]
-    voting = min(extractor.query_count, VOTING_KEYPOINTS[channel])
+    voting = min(extractor.query_count, VOTING_KEYPOINTS)
     asked = Extraction(channel, voting, extractor.long_side)
     usual = VoteSource(channel, asked, NEIGHBOURS, LISTS_PROBED[channel])
     yield usual

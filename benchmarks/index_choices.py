@@ -174,13 +174,13 @@ class _Gallery:
     """So many pictures' descriptors of one channel, and photos of some of the pictures."""
 
     def __init__(self, channel: Channel, pictures: Pictures, size: int) -> None:
-        each, voting = KEYPOINTS[channel], VOTING_KEYPOINTS[channel]
+        each = KEYPOINTS[channel]
         self._channel = channel
         self._size = size
         self._descriptors = pictures.descriptors(channel, size * each)
         self._ids = descriptor_ids(np.arange(size), np.arange(1, size + 1) * each)
         rng = np.random.default_rng(size)
-        self._shown = rng.integers(len(self._ids), size=(PHOTOS, voting))
+        self._shown = rng.integers(len(self._ids), size=(PHOTOS, VOTING_KEYPOINTS))
         noise = PHOTO_NOISE[channel]
         self._photos: list[Pixels] = [
             pictures.disturbed(channel, self._descriptors[shown], noise) for shown in self._shown

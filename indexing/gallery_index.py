@@ -18,9 +18,8 @@ from indexing.search import LISTED_CANDIDATES, Placed, Query, Rows, Search, Sear
 from indexing.segment import IndexedReference, Segment, joined
 from indexing.voting import Ints, Votes, vote
 
-# The strongest keypoints vote; all of them are matched with a candidate. As many RootSIFT votes as
-# ORB votes would find no more candidates, for twice the time (docs/recognition.md).
-VOTING_KEYPOINTS = {Channel.ORB: 400, Channel.FINE: 250}
+# The strongest keypoints vote; all of them are matched with a candidate.
+VOTING_KEYPOINTS = 400
 
 Quantizers = Mapping[Channel, CoarseQuantizers]
 
@@ -159,7 +158,7 @@ class GalleryIndex:
     def _nearest(self, queries: Sequence[Query]) -> list[tuple[Votes, list[int]]]:
         """The votes for images, and the rows of the most similar, for each query."""
         index = self._descriptors[queries[0].channel]
-        voting = [query.local.descriptors[: VOTING_KEYPOINTS[query.channel]] for query in queries]
+        voting = [query.local.descriptors[:VOTING_KEYPOINTS] for query in queries]
         distances, ids = index.search(np.concatenate(voting))
         ends = np.cumsum([len(descriptors) for descriptors in voting])[:-1]
         votes = map(vote, np.split(distances, ends), np.split(ids, ends))

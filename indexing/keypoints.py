@@ -182,8 +182,7 @@ class SiftExtractor:
 
 def scaled_grey(pixels: Pixels, long_side: int) -> Pixels:
     """Grey levels, uint8 [h, w], of an RGB image scaled down to at most ``long_side`` pixels."""
-    # Grey before scaled would be quicker, but rounds otherwise than what models are calibrated on.
-    return np.asarray(cv2.cvtColor(scaled(pixels, long_side), cv2.COLOR_RGB2GRAY), np.uint8)
+    return scaled(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8), long_side)
 
 
 def root_sift(grey: Pixels, count: int) -> tuple[Sequence[cv2.KeyPoint], Floats]:

@@ -31,7 +31,7 @@ MIN_QUERY_SIDE = 32
 CERTAIN_LOG_ODDS = 4.0
 CERTAIN_AGREEMENT = 0.8
 CERTAIN_COVERAGE = 0.3
-UNEXPLAINED_SHARE = 0.5
+UNEXPLAINED_SHARE = 0.65
 
 Search = Callable[[Sequence[Query]], Awaitable[Sequence[SearchResult]]]
 

@@ -24,8 +24,10 @@ SAME = 0.9999
 TALL = (120, 90)
 # Of the numbers of descriptors, those beyond this percentile may saturate at the ends of a byte.
 SATURATION_PERCENTILE = 99.95
+# A byte has so many levels: with more, descriptors recognise no better and hardly deflate.
+LEVELS = 16
 # The least mean cosine of descriptors to their bytes, and of how many patches.
-SAME_DESCRIPTORS = 0.995
+SAME_DESCRIPTORS = 0.99
 CHECKED_PATCHES = 256
 
 
@@ -61,8 +63,9 @@ class _Quantised(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Describe patches, uint8 [n, 24, 24]: uint8 [n, 48]."""
-        levels: Tensor = self.network(patches) * self.scale + 128
-        return levels.round().clamp(0, 255).to(torch.uint8)
+        step = 256 / LEVELS
+        levels: Tensor = (self.network(patches) * self.scale + 128) / step
+        return ((levels.floor().clamp(0, LEVELS - 1) + 0.5) * step).to(torch.uint8)
 
 
 def network_graph(network: EmbeddingNetwork, framing: Framing) -> bytes | None:

@@ -156,7 +156,7 @@ def test_a_channel_ranks_as_the_product_does(
     index.add(ids, np.concatenate([each.descriptors for each in local]))
     extractor = FeatureExtractor(bundle)
     for picture in ART.values():
-        voting = extractor.query(picture, channel).descriptors[: VOTING_KEYPOINTS[channel]]
+        voting = extractor.query(picture, channel).descriptors[:VOTING_KEYPOINTS]
         own = vote(*index.search(voting)).ranking(50)
 
         photo = ask(bundle, sources, "pictures", picture, ())
