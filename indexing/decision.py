@@ -20,6 +20,8 @@ SAME_PLACE = 0.3
 # In nats: e ** -50 of all photos are none.
 GREATEST_RARITY = 50.0
 SHORTEST_TAIL = 1e-3
+# In roots of the quad's area.
+POSE_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Evidence:
             self.geometry.inlier_ratio,
             max(self.agreement.everywhere, 0.0),
             max(self.agreement.better_half, 0.0),
+            math.exp(-self.geometry.pose_error / POSE_TOLERANCE),
         )
 
 
@@ -55,6 +58,7 @@ FEATURES = (
     "inlier_ratio",
     "agreement",
     "better_half_agreement",
+    "pose",
 )
 
 
@@ -73,7 +77,8 @@ class ChannelCalibration:
 
     def log_odds(self, evidence: Evidence) -> float:
         """The log-odds that the photo shows the reference."""
-        terms = zip(self.weights, evidence.features(), strict=True)
+        # Models of before the last feature have no weight for it.
+        terms = zip(self.weights, evidence.features(), strict=False)
         return self.intercept + sum(weight * value for weight, value in terms)
 
     def threshold(self, false_accept_budget: float) -> float:

@@ -9,16 +9,24 @@ from training.calibration import fit_regression
 
 SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
 CALIBRATION = {
-    channel: ChannelCalibration((2.0, 2.0, 1.0, 0.5, 0.5), -10.0, 0.0, 0.2) for channel in Channel
+    channel: ChannelCalibration((2.0, 2.0, 1.0, 0.5, 0.5, 2.0), -12.0, 0.0, 0.2)
+    for channel in Channel
 }
 
 
 def candidate(
-    name: str, inliers: int, matches: int = 60, quad: np.ndarray = SQUARE, plausible: bool = True
+    name: str,
+    inliers: int,
+    matches: int = 60,
+    quad: np.ndarray = SQUARE,
+    plausible: bool = True,
+    pose_error: float = 0.0,
 ) -> Candidate:
     points = np.zeros((matches, 2), np.float32)
     correspondences = Correspondences(points, points, np.arange(matches) < inliers)
-    geometry = Geometry(quad, correspondences, inliers, min(1.0, inliers / 30), plausible)
+    geometry = Geometry(
+        quad, correspondences, inliers, min(1.0, inliers / 30), plausible, pose_error
+    )
     return Candidate(
         name,
         "https://example.com",
@@ -49,6 +57,19 @@ def test_only_candidates_beyond_the_threshold_are_accepted() -> None:
 
 def test_implausible_quads_are_never_accepted() -> None:
     assert names(candidate("a", 50, plausible=False)) == []
+
+
+def test_quads_that_a_camera_hardly_sees_are_less_probable() -> None:
+    flat, skewed, none = (candidate("a", 20, pose_error=error) for error in (0.0, 0.1, np.inf))
+    odds = [CALIBRATION[Channel.ORB].log_odds(each.evidence) for each in (flat, skewed, none)]
+    assert odds == sorted(odds, reverse=True)
+    assert odds[0] - odds[2] == pytest.approx(2.0)
+
+
+def test_models_of_before_a_feature_are_read_without_it() -> None:
+    before = ChannelCalibration((2.0, 2.0, 1.0, 0.5, 0.5), -10.0, 0.0, 0.2)
+    flat, skewed = (candidate("a", 20, pose_error=error).evidence for error in (0.0, 0.1))
+    assert before.log_odds(flat) == before.log_odds(skewed)
 
 
 def test_smaller_budget_asks_for_more() -> None:

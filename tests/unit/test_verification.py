@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -83,6 +84,40 @@ def test_mirrored_reference_is_not_plausible() -> None:
     reference = drawn(50)
     geometry = verify(photographed(reference, MIRRORED), reference)
     assert geometry is None or not geometry.plausible
+    assert geometry is None or geometry.pose_error == np.inf
+
+
+def tilted_about(axis: float, degrees: float, distance: float) -> np.ndarray:
+    """A homography of a square image tilted in front of a camera so far away, in its sides."""
+    turn = np.array([[np.cos(axis), -np.sin(axis)], [np.sin(axis), np.cos(axis)]])
+    angle = np.radians(degrees)
+    flattened = turn @ np.diag([1, np.cos(angle)]) @ turn.T
+    depth = turn @ np.array([0, np.sin(angle) / distance])
+    centred = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
+    seen = np.vstack([np.c_[flattened, np.zeros(2)], np.r_[depth, 1]])
+    return np.diag([0.5, 0.5, 1]) @ np.linalg.inv(centred) @ seen @ centred
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 50])
+@pytest.mark.parametrize("distance", [2, 4, 8])
+def test_the_pose_of_a_flat_print_is_one_that_a_camera_sees(
+    degrees: float, distance: float
+) -> None:
+    reference = drawn(50)
+    for axis in np.radians([0, 40, 90]):
+        photo = photographed(reference, tilted_about(axis, degrees, distance))
+        geometry = verify(photo, reference)
+        assert geometry is not None
+        assert geometry.pose_error < 0.04
+
+
+def test_a_quad_that_narrows_without_being_foreshortened_is_far_from_any_pose() -> None:
+    narrowing = np.array([[0.1, 0.1], [0.7, 0.2], [0.7, 0.55], [0.1, 0.7]], np.float32)
+    reference = drawn(100)
+    photo = photographed(reference, cv2.getPerspectiveTransform(CORNERS, narrowing))
+    geometry = verify(photo, reference)
+    assert geometry is not None
+    assert geometry.pose_error > 0.05
 
 
 def test_refinement_spreads_over_the_reference_from_a_few_crowded_inliers() -> None:
