@@ -25,6 +25,7 @@ from indexing.features import FeatureExtractor
 from indexing.image import Pixels
 from indexing.keypoints import Channel
 from indexing.recognition import Look
+from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET
 from indexing.search import Query
 from indexing.segment import IndexedReference
 from indexing.shard import Shard
@@ -170,7 +171,10 @@ def _fit_channel(trials: Sequence[Trial]) -> ChannelCalibration:
     weights, intercept = fit_regression(inputs, np.r_[np.ones(len(right)), np.zeros(len(wrong))])
     fitted = ChannelCalibration(weights, intercept, 0.0, 0.0)
     offset, scale = _fit_tail(fitted, [trial for trial in apart if trial.shows is None])
-    return ChannelCalibration(weights, intercept, offset, scale)
+    tail = ChannelCalibration(weights, intercept, offset, scale)
+    # Where no view was in doubt the tail ends far below even odds, and says nothing of the gap above it.
+    short = max(0.0, -tail.threshold(DEFAULT_FALSE_ACCEPT_BUDGET))
+    return replace(tail, tail_offset=offset + short)
 
 
 def fit_regression(inputs: Doubles, labels: Doubles) -> tuple[tuple[float, ...], float]:

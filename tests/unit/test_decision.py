@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from indexing.appearance import Agreement
 from indexing.decision import Candidate, ChannelCalibration, Evidence, accepted
 from indexing.keypoints import Channel
+from indexing.reference import DEFAULT_FALSE_ACCEPT_BUDGET
 from indexing.verification import Correspondences, Geometry
-from training.calibration import fit_regression
+from training.calibration import Trial, fit_calibration, fit_regression
 
 SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
 CALIBRATION = {
@@ -95,3 +98,17 @@ def test_regression_never_counts_evidence_against_a_match() -> None:
     assert weights[0] > 1
     assert weights[1] == pytest.approx(0, abs=1e-6)
     assert intercept < 0
+
+
+def trial(channel: Channel, shows: str | None, inliers: int) -> Trial:
+    found = candidate("a", inliers)
+    evidence = replace(found.evidence, channel=channel)
+    return Trial(channel, shows, set(), (replace(found, evidence=evidence),))
+
+
+def test_what_is_answered_is_as_likely_right_as_wrong_though_no_view_was_in_doubt() -> None:
+    views = [("a", 60), (None, 6)] * 50
+    trials = [trial(channel, *view) for channel in Channel for view in views]
+    for calibration in fit_calibration(trials).values():
+        assert calibration.threshold(DEFAULT_FALSE_ACCEPT_BUDGET) == pytest.approx(0.0)
+        assert calibration.threshold(1e-5) > calibration.threshold(DEFAULT_FALSE_ACCEPT_BUDGET)
