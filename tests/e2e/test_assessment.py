@@ -29,7 +29,7 @@ def gallery(server: RunningServer) -> Tenant:
 def with_a_small_emblem() -> Picture:
     """A plain picture with all of its details in a corner."""
     picture = np.full((600, 600, 3), 240, np.uint8)
-    picture[20:140, 20:140] = patchwork(6, 120)
+    picture[20:100, 20:100] = patchwork(6, 80)
     return picture
 
 

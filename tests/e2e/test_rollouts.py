@@ -166,7 +166,7 @@ def test_bundles_that_cannot_be_used_change_nothing(operator: Operator, tmp_path
         ('"resnet18"', '"nothing_known"'),
         ('"resnet18"', '"resnet50"'),
         ('"dimension": 64', '"dimension": 65'),
-        ('"format": 2', '"format": 1'),
+        ('"format": 4', '"format": 1'),
     ):
         folder = tmp_path / new.strip('"').replace(" ", "-")
         folder.mkdir()

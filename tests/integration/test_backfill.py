@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from benchmarks.artwork import draw_collection
 from indexing.blobs import BlobStore, image_key
-from indexing.bundle import Bundle
+from indexing.bundle import DESCRIPTOR_GRAPH, Bundle
 from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
 from indexing.gallery_backfill import BackfillStore
@@ -109,7 +109,7 @@ async def test_features_are_those_that_would_be_made_anew(
 
 @pytest.mark.parametrize(
     ("changed", "kept"),
-    [("network.head.", True), ("codebook.", True), ("sift.basis", False), ("sift.mean", False)],
+    [("network.head.", True), ("codebook.", True), (DESCRIPTOR_GRAPH, False)],
 )
 async def test_local_features_are_kept_where_nothing_that_they_depend_on_changed(
     gallery: Gallery, variant: Callable[[str], FeatureExtractor], changed: str, kept: bool
@@ -149,7 +149,7 @@ async def test_an_image_whose_file_is_lost_is_unusable_whatever_is_kept_of_it(
     assert await gallery.filled(new) == {image: unusable(new.version)}
 
 
-@pytest.mark.parametrize("changed", ["network.head.", "sift.basis"])
+@pytest.mark.parametrize("changed", ["network.head.", DESCRIPTOR_GRAPH])
 def test_an_image_is_registered_with_the_features_that_each_version_alone_would_give_it(
     bundle: Bundle,
     extractor: FeatureExtractor,

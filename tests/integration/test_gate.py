@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from benchmarks.artwork import draw_collection
 from indexing.blobs import BlobStore, image_key
-from indexing.bundle import Bundle
+from indexing.bundle import DESCRIPTOR_GRAPH, Bundle
 from indexing.errors import ImageLinkError
 from indexing.features import FeatureExtractor
 from indexing.gallery import GalleryStore, open_pool
@@ -61,7 +61,7 @@ async def compared(gate: Gate, former: Bundle, new: Bundle) -> GateReport:
     return await gate.compare(model(former), model(new), 0)
 
 
-@pytest.mark.parametrize(("changed", "times"), [("network.head.", 1), ("sift.basis", 2)])
+@pytest.mark.parametrize(("changed", "times"), [("network.head.", 1), (DESCRIPTOR_GRAPH, 2)])
 async def test_local_features_are_found_once_for_versions_that_find_the_same(
     gate: Gate,
     bundle: Bundle,

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from benchmarks.artwork import draw_collection
 from indexing import descriptor_index
 from indexing.appearance import photo_levels
-from indexing.bundle import DEFAULT_BUNDLE, Bundle, load_bundle, save_bundle
+from indexing.bundle import DEFAULT_BUNDLE, DESCRIPTOR_GRAPH, Bundle, load_bundle, save_bundle
 from indexing.descriptor_index import (
     DESCRIPTORS_PER_LIST,
     CoarseQuantizers,
@@ -206,7 +206,7 @@ def test_missing_or_malformed_bundle_is_refused(tmp_path: Path) -> None:
         load_bundle(folder)
 
 
-@pytest.mark.parametrize(("changed", "built"), [("sift.mean", []), ("codebook.orb.", ["orb"])])
+@pytest.mark.parametrize(("changed", "built"), [(DESCRIPTOR_GRAPH, []), ("codebook.orb.", ["orb"])])
 async def test_a_version_beside_another_builds_only_what_it_has_of_its_own(
     bundle: Bundle,
     variant_bundle: Callable[[str], Bundle],
