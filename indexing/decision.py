@@ -1,6 +1,6 @@
 """The decision rule: from what was measured to a probability, and from that to an answer.
 
-The probability is a logistic regression per channel over the evidence of one candidate. The accept
+The probability is a logistic regression over the evidence of one candidate. The accept
 threshold follows the publisher's false-accept budget: over photos of unregistered things the
 log-odds of the best wrong candidate have an exponential tail, fitted with the regression. Both are
 fitted on rendered views and shipped in the model's bundle.

@@ -156,22 +156,27 @@ def run_trials(bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int
 
 
 def fit_calibration(trials: Sequence[Trial]) -> Calibration:
-    """Fits each channel's regression and tail."""
-    return {
-        channel: _fit_channel([trial for trial in trials if trial.channel is channel])
-        for channel in Channel
-    }
+    """Fits one regression to the candidates of all channels, and each channel's tail.
 
-
-def _fit_channel(trials: Sequence[Trial]) -> ChannelCalibration:
+    Binary descriptors give few wrong candidates, none of which many inliers agree on: by themselves
+    they cannot teach that inliers are not enough where the two do not look alike.
+    """
     right = [c for t in trials for c in _plausible(t) if c.reference == t.shows]
     apart = [trial for trial in trials if not trial.related]
     wrong = [c for t in apart for c in _plausible(t) if c.reference != t.shows]
     inputs = np.array([candidate.evidence.features() for candidate in right + wrong])
-    weights, intercept = fit_regression(inputs, np.r_[np.ones(len(right)), np.zeros(len(wrong))])
-    fitted = ChannelCalibration(weights, intercept, 0.0, 0.0)
-    offset, scale = _fit_tail(fitted, [trial for trial in apart if trial.shows is None])
-    tail = ChannelCalibration(weights, intercept, offset, scale)
+    labels = np.r_[np.ones(len(right)), np.zeros(len(wrong))]
+    fitted = ChannelCalibration(*fit_regression(inputs, labels), 0.0, 0.0)
+    strangers = [trial for trial in apart if trial.shows is None]
+    return {
+        channel: _with_tail(fitted, [trial for trial in strangers if trial.channel is channel])
+        for channel in Channel
+    }
+
+
+def _with_tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> ChannelCalibration:
+    offset, scale = _fit_tail(fitted, strangers)
+    tail = replace(fitted, tail_offset=offset, tail_scale=scale)
     # Where no view was in doubt the tail ends far below even odds, and says nothing of the gap above it.
     short = max(0.0, -tail.threshold(DEFAULT_FALSE_ACCEPT_BUDGET))
     return replace(tail, tail_offset=offset + short)

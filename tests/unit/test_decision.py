@@ -112,3 +112,11 @@ def test_what_is_answered_is_as_likely_right_as_wrong_though_no_view_was_in_doub
     for calibration in fit_calibration(trials).values():
         assert calibration.threshold(DEFAULT_FALSE_ACCEPT_BUDGET) == pytest.approx(0.0)
         assert calibration.threshold(1e-5) > calibration.threshold(DEFAULT_FALSE_ACCEPT_BUDGET)
+
+
+def test_what_one_channel_teaches_holds_for_the_other() -> None:
+    views = [("a", 60), (None, 6)] * 50
+    orb = [trial(Channel.ORB, *view) for view in views]
+    doubtful = [trial(Channel.FINE, *view) for view in [*views, *[(None, 50)] * 50]]
+    for calibration in fit_calibration([*orb, *doubtful]).values():
+        assert calibration.log_odds(candidate("a", 50).evidence) < 0
