@@ -60,10 +60,12 @@ class Trial:
     """What one channel found in one view.
 
     ``shows`` is the reference in it, None if it is not registered. ``related`` are references
-    that share a part with what it shows, such as the banner of a series.
+    that share a part with what it shows, such as the banner of a series. ``gallery_size`` is how many
+    references there were to find.
     """
 
     channel: Channel
+    gallery_size: int
     shows: str | None
     related: Set[str]
     candidates: tuple[Candidate, ...]
@@ -93,7 +95,7 @@ class CalibrationGallery:
         same, related = self._resembling(picture, found)
         for channel, candidates in found.items():
             others = tuple(c for c in candidates if c.reference not in same - {name})
-            yield Trial(channel, name, related - {name}, others)
+            yield Trial(channel, len(self._references), name, related - {name}, others)
 
     def _resembling(self, picture: Pixels, found: Found) -> tuple[set[str], set[str]]:
         """The references that are the same picture, and those that share a part with it.
@@ -175,11 +177,26 @@ def fit_calibration(trials: Sequence[Trial]) -> Calibration:
 
 
 def _with_tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> ChannelCalibration:
+    """The tail of the gallery that asks for most: a large one has more to take a stranger for."""
+    sizes = {trial.gallery_size for trial in strangers}
+    galleries = [[t for t in strangers if t.gallery_size == size] for size in sizes]
+    tails = [
+        _tail(fitted, strangers),
+        *(_tail(fitted, each) for each in galleries if _enough(each)),
+    ]
+    return max(tails, key=lambda tail: tail.threshold(DEFAULT_FALSE_ACCEPT_BUDGET))
+
+
+def _tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> ChannelCalibration:
     offset, scale = _fit_tail(fitted, strangers)
     tail = replace(fitted, tail_offset=offset, tail_scale=scale)
     # Where no view was in doubt the tail ends far below even odds, and says nothing of the gap above it.
     short = max(0.0, -tail.threshold(DEFAULT_FALSE_ACCEPT_BUDGET))
     return replace(tail, tail_offset=offset + short)
+
+
+def _enough(strangers: Sequence[Trial]) -> bool:
+    return sum(bool(_plausible(trial)) for trial in strangers) >= MIN_TAIL
 
 
 def fit_regression(inputs: Doubles, labels: Doubles) -> tuple[tuple[float, ...], float]:

@@ -100,10 +100,10 @@ def test_regression_never_counts_evidence_against_a_match() -> None:
     assert intercept < 0
 
 
-def trial(channel: Channel, shows: str | None, inliers: int) -> Trial:
+def trial(channel: Channel, shows: str | None, inliers: int, gallery_size: int = 100) -> Trial:
     found = candidate("a", inliers)
     evidence = replace(found.evidence, channel=channel)
-    return Trial(channel, shows, set(), (replace(found, evidence=evidence),))
+    return Trial(channel, gallery_size, shows, set(), (replace(found, evidence=evidence),))
 
 
 def test_what_is_answered_is_as_likely_right_as_wrong_though_no_view_was_in_doubt() -> None:
@@ -120,3 +120,16 @@ def test_what_one_channel_teaches_holds_for_the_other() -> None:
     doubtful = [trial(Channel.FINE, *view) for view in [*views, *[(None, 50)] * 50]]
     for calibration in fit_calibration([*orb, *doubtful]).values():
         assert calibration.log_odds(candidate("a", 50).evidence) < 0
+
+
+def test_the_threshold_is_that_of_the_gallery_with_most_to_confuse() -> None:
+    shown = [("a", inliers) for inliers in range(10, 60)]
+    small = [
+        trial(channel, *view, 10) for channel in Channel for view in [*shown, *[(None, 6)] * 50]
+    ]
+    strange = [(None, inliers) for inliers in range(6, 31)]
+    large = [trial(channel, *view, 1000) for channel in Channel for view in [*shown, *strange]]
+    both = fit_calibration([*small, *large])
+    pooled = fit_calibration([replace(each, gallery_size=1) for each in [*small, *large]])
+    for channel in Channel:
+        assert both[channel].threshold(0.001) > pooled[channel].threshold(0.001) + 0.5
