@@ -40,8 +40,8 @@ class Evidence:
     agreement: Agreement
 
     def features(self) -> tuple[float, ...]:
-        """The inputs of the logistic regression; their names are ``FEATURES``."""
-        return (
+        """The inputs of the logistic regression, by ``FEATURES``; without the last where it is unknown."""
+        features = (
             math.log1p(max(self.geometry.significance, 0.0)),
             self.geometry.coverage,
             self.geometry.inlier_ratio,
@@ -49,9 +49,9 @@ class Evidence:
             max(self.agreement.better_half, 0.0),
             math.exp(-self.geometry.pose_error / POSE_TOLERANCE),
         )
+        return features if self.similarity is None else (*features, max(self.similarity, 0.0))
 
 
-# Not the similarity: views of pictures that the network was trained on overrate it.
 FEATURES = (
     "log_significance",
     "coverage",
@@ -59,6 +59,7 @@ FEATURES = (
     "agreement",
     "better_half_agreement",
     "pose",
+    "similarity",
 )
 
 
@@ -77,7 +78,7 @@ class ChannelCalibration:
 
     def log_odds(self, evidence: Evidence) -> float:
         """The log-odds that the photo shows the reference."""
-        # Models of before the last feature have no weight for it.
+        # Of the last features older models have no weights, nor has a channel that is asked without them.
         terms = zip(self.weights, evidence.features(), strict=False)
         return self.intercept + sum(weight * value for weight, value in terms)
 

@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from indexing.appearance import photo_levels
 from indexing.bundle import Bundle
-from indexing.decision import Calibration, Candidate, ChannelCalibration, Evidence
+from indexing.decision import FEATURES, Calibration, Candidate, ChannelCalibration, Evidence
 from indexing.errors import ImageTooPlain
 from indexing.features import FeatureExtractor
 from indexing.image import Pixels
@@ -158,22 +158,32 @@ def run_trials(bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int
 
 
 def fit_calibration(trials: Sequence[Trial]) -> Calibration:
-    """Fits one regression to the candidates of all channels, and each channel's tail.
+    """Fits each channel's regression and tail.
 
     Binary descriptors give few wrong candidates, none of which many inliers agree on: by themselves
-    they cannot teach that inliers are not enough where the two do not look alike.
+    they cannot teach that inliers are not enough where the two do not look alike. So theirs is fitted
+    to the candidates of all channels, without the similarity, which is not known as yet.
     """
+    fine = [trial for trial in trials if trial.channel is Channel.FINE]
+    regressions = {
+        Channel.ORB: _regression(trials, FEATURES.index("similarity")),
+        Channel.FINE: _regression(fine, len(FEATURES)),
+    }
+    strangers = [trial for trial in trials if trial.shows is None and not trial.related]
+    return {
+        channel: _with_tail(fitted, [trial for trial in strangers if trial.channel is channel])
+        for channel, fitted in regressions.items()
+    }
+
+
+def _regression(trials: Sequence[Trial], features: int) -> ChannelCalibration:
+    """Fits so many of the features to all plausible candidates; there is no tail yet."""
     right = [c for t in trials for c in _plausible(t) if c.reference == t.shows]
     apart = [trial for trial in trials if not trial.related]
     wrong = [c for t in apart for c in _plausible(t) if c.reference != t.shows]
-    inputs = np.array([candidate.evidence.features() for candidate in right + wrong])
+    inputs = np.array([candidate.evidence.features()[:features] for candidate in right + wrong])
     labels = np.r_[np.ones(len(right)), np.zeros(len(wrong))]
-    fitted = ChannelCalibration(*fit_regression(inputs, labels), 0.0, 0.0)
-    strangers = [trial for trial in apart if trial.shows is None]
-    return {
-        channel: _with_tail(fitted, [trial for trial in strangers if trial.channel is channel])
-        for channel in Channel
-    }
+    return ChannelCalibration(*fit_regression(inputs, labels), 0.0, 0.0)
 
 
 def _with_tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> ChannelCalibration:

@@ -69,6 +69,14 @@ def test_quads_that_a_camera_hardly_sees_are_less_probable() -> None:
     assert odds[0] - odds[2] == pytest.approx(2.0)
 
 
+def test_a_similarity_counts_only_where_it_is_known() -> None:
+    alike = candidate("a", 20).evidence
+    unlike, unknown = replace(alike, similarity=-0.1), replace(alike, similarity=None)
+    weighed = ChannelCalibration((2.0, 2.0, 1.0, 0.5, 0.5, 2.0, 4.0), -12.0, 0.0, 0.2)
+    assert weighed.log_odds(alike) - weighed.log_odds(unlike) == pytest.approx(4.0 * 0.5)
+    assert weighed.log_odds(unlike) == weighed.log_odds(unknown)
+
+
 def test_models_of_before_a_feature_are_read_without_it() -> None:
     before = ChannelCalibration((2.0, 2.0, 1.0, 0.5, 0.5), -10.0, 0.0, 0.2)
     flat, skewed = (candidate("a", 20, pose_error=error).evidence for error in (0.0, 0.1))
