@@ -145,16 +145,25 @@ def _strongest(size: _Size, count: int) -> Floats:
     highest, side = strength, 1
     reach = np.zeros(strength.shape, np.uint8)
     for wider in REACHES:
-        highest = np.asarray(cv2.dilate(highest, np.ones((wider - side + 1,) * 2, np.uint8)))
-        side = wider
+        highest, side = _widened(highest, side, wider), wider
         reach += strength == highest
     reach[strength < LEAST_STRENGTH] = 0
     for edge in (reach, reach.T):
         edge[:BORDER] = edge[-BORDER:] = 0
-    y, x = np.divmod(np.flatnonzero(reach), strength.shape[1])
+    y, x = np.divmod(np.flatnonzero(reach > 0), strength.shape[1])
     order = np.lexsort((-strength[y, x], -reach[y, x].astype(np.int64)))[:count]
     y, x = y[order], x[order]
     return np.stack([x, y], axis=1).astype(np.float32) + _summits(strength, y, x)
+
+
+def _widened(highest: Floats, side: int, wider: int) -> Floats:
+    """The maxima of squares of ``wider`` pixels a side from those of ``side`` pixels, in their middles."""
+    span = wider - side + 1
+    # Up to thrice as wide, a square is what nine narrower ones cover.
+    step = span // 2 if wider <= 3 * side else 1
+    squares = np.zeros((span, span), np.uint8)
+    squares[::step, ::step] = 1
+    return np.asarray(cv2.dilate(highest, squares, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _strength(size: _Size) -> Floats:

@@ -55,7 +55,8 @@ class Publication:
 
     ``parent`` is the version that the new one is to follow. ``descriptors`` is a run of local
     descriptors to use instead of RootSIFT. ``calibrated_as`` is a bundle to take
-    local descriptors, codebooks and calibration from, none of which depends on the network, instead:
+    local descriptors, codebooks and calibration from, of which only the weight of the similarity
+    depends on the network, instead:
     ``codebook_pictures`` is how many pictures codebooks are fitted on, ``views`` how many views the
     calibration renders of pictures inside, and as many of pictures outside a gallery.
     """
