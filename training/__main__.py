@@ -451,7 +451,8 @@ def _evaluate(
     )
     for column in ("photos", "by", "@1", "@5", "@20", "@50", "@P90", "micro-AP"):
         left = column in ("photos", "by")
-        table.add_column(column, justify="left" if left else "right", no_wrap=left)
+        # Where there is little room names are wrapped, and not figures cut off.
+        table.add_column(column, justify="left" if left else "right", no_wrap=not left)
     for name, scores in outcome.evaluation["datasets"].items():
         found = [f"{value:.3f}" for value in scores["recall"].values()]
         rest = [f"{scores[key]:.3f}" for key in ("recall_at_p90", "micro_ap")]
