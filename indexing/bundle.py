@@ -51,7 +51,7 @@ class Manifest(BaseModel):
     the squares; a ``spatial_transformer`` cuts pictures out as large as references.
     In ``format`` 4 local features are of corners, those of ORB and learnt ones; in 2 they are ORB and
     RootSIFT.
-    ``calibration`` maps a channel to its regression over ``calibration_features``;
+    ``calibration`` maps a channel to its regression over ``calibration_features``, or the first of them;
     ``test_embedding`` is the embedding of ``test_picture``, to be computed again; ``trained_on``,
     ``metrics``, the ``parent``'s version and the ``code_commit`` are for people.
     """
