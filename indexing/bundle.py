@@ -185,7 +185,10 @@ def load_bundle(folder: Path) -> Bundle:
         tensors = load(stored)
         if not all(np.isfinite(values).all() for values in tensors.values()):
             raise BundleInvalid(path=folder, problem="A weight is not finite.")
-        return Bundle(manifest, _version(manifest.name, described), tensors)
+        bundle = Bundle(manifest, _version(manifest.name, described), tensors)
+        if any(len(each.weights) > len(features) for each in bundle.calibration.values()):
+            raise BundleInvalid(path=folder, problem="It weighs more evidence than it names.")
+        return bundle
     except (OSError, ValidationError, SafetensorError, KeyError, ValueError) as error:
         raise BundleInvalid(path=folder, problem=str(error)) from error
 

@@ -150,6 +150,7 @@ def _strongest(size: _Size, count: int) -> Floats:
     reach[strength < LEAST_STRENGTH] = 0
     for edge in (reach, reach.T):
         edge[:BORDER] = edge[-BORDER:] = 0
+    # Of truth values numpy finds the true ones ten times faster than of numbers those that are not 0.
     y, x = np.divmod(np.flatnonzero(reach > 0), strength.shape[1])
     order = np.lexsort((-strength[y, x], -reach[y, x].astype(np.int64)))[:count]
     y, x = y[order], x[order]

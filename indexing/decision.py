@@ -30,7 +30,8 @@ class Evidence:
 
     ``similarity`` is the cosine of the embeddings, None where the photo's was not computed;
     ``vote_share`` is the share of the photo's votes, ``agreement`` how alike the two look where the
-    geometry says (``appearance.agreement``).
+    geometry says (``appearance.agreement``), ``pose_error`` how far it is from one that a camera sees
+    (``verification.pose_error``).
     """
 
     channel: Channel
@@ -38,6 +39,7 @@ class Evidence:
     vote_share: float
     geometry: Geometry
     agreement: Agreement
+    pose_error: float
 
     def features(self) -> tuple[float, ...]:
         """The inputs of the logistic regression, by ``FEATURES``; without the last where it is unknown."""
@@ -47,7 +49,7 @@ class Evidence:
             self.geometry.inlier_ratio,
             max(self.agreement.everywhere, 0.0),
             max(self.agreement.better_half, 0.0),
-            math.exp(-self.geometry.pose_error / POSE_TOLERANCE),
+            math.exp(-self.pose_error / POSE_TOLERANCE),
         )
         return features if self.similarity is None else (*features, max(self.similarity, 0.0))
 

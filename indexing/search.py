@@ -15,7 +15,7 @@ from indexing.keypoints import Channel, LocalFeatures
 from indexing.locating import locate
 from indexing.placement import WHOLE, Part
 from indexing.segment import Segment
-from indexing.verification import MIN_INLIERS, Geometry
+from indexing.verification import MIN_INLIERS, Geometry, pose_error
 from indexing.voting import Ints, Votes
 
 CANDIDATES_BY_VOTES = 10
@@ -139,15 +139,16 @@ class Search:
             own = segment.local(image, query.channel)
             geometry = locate(query.local, own, query.channel, votes, directly)
             if geometry is not None:
-                yield self._candidate(row, shares.get(row, 0.0), geometry)
+                error = pose_error(geometry, query.local.aspect, own.aspect)
+                yield self._candidate(row, shares.get(row, 0.0), geometry, error)
 
-    def _candidate(self, row: int, share: float, geometry: Geometry) -> Candidate:
+    def _candidate(self, row: int, share: float, geometry: Geometry, error: float) -> Candidate:
         segment, image = self._rows.image(row)
         alike = NO_AGREEMENT
         if geometry.plausible:
             alike = agreement(self._query.levels, geometry.quad, segment.thumbnail(image))
         evidence = Evidence(
-            self._query.channel, self._similarity(segment, image), share, geometry, alike
+            self._query.channel, self._similarity(segment, image), share, geometry, alike, error
         )
         number = segment.reference_of(image)
         return Candidate(segment.id(number), *segment.answer(number), evidence)

@@ -25,10 +25,10 @@ GRID = 4
 CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
 # How far off a correspondence may be at first, and how many times a homography is refitted.
 REACH_PIXELS = 12.0
+REFITS = 2
 # In roots of a print's area as it is seen: the perspective of an arm's length and of across a room differ
 # by less than the quads that a few wrong correspondences give.
 CAMERA_DISTANCE = 4.0
-REFITS = 2
 Transform = cv2.typing.MatLike
 _COMPLEX = np.array([1, 1j], np.complex64)
 # The chance that a wrong correspondence agrees with a given homography.
@@ -62,9 +62,7 @@ class Geometry:
     the reference, as shares of the photo's width and height. ``inliers`` counts the
     correspondences that agree with the homography, those at one spot once; ``coverage`` is the
     share of a 4 x 4 grid over the reference that holds one; ``plausible`` says whether a camera
-    could see a flat thing like that. ``pose_error`` is how far the quad's corners are from where a
-    camera would see those of a print of the reference's shape, in roots of the quad's area, infinite
-    where not plausible.
+    could see a flat thing like that.
     """
 
     quad: Floats
@@ -72,7 +70,6 @@ class Geometry:
     inliers: int
     coverage: float
     plausible: bool
-    pose_error: float
 
     @property
     def matches(self) -> int:
@@ -177,14 +174,12 @@ def _geometry(
     corners = CORNERS * FRAME
     quad = cv2.perspectiveTransform(corners[None], transform)[0]
     cells = _distinct(reference.points[inlier] * (GRID - 1e-4))
-    plausible = _in_front(transform, corners) and _plausible(quad, frame)
     return Geometry(
         (quad / frame).astype(np.float32),
         Correspondences(query.points, reference.points, inlier),
         inliers,
         cells / GRID**2,
-        plausible,
-        _pose_error(quad, reference.aspect) if plausible else math.inf,
+        _in_front(transform, corners) and _plausible(quad, frame),
     )
 
 
@@ -253,18 +248,23 @@ def _plausible(quad: Floats, frame: Floats) -> bool:
     return bool(0.01 <= area <= 3.0 and (ratios <= 2.5).all())
 
 
-def _pose_error(quad: Floats, aspect: float) -> float:
-    """Fits the pose of a print of this width over height to its corners (Terzakis and Lourakis, 2020).
+def pose_error(geometry: Geometry, photo: float, reference: float) -> float:
+    """How far the quad's corners are from where a camera would see those of a print, in roots of its area.
 
-    As photos may be cropped, nothing is known of the camera: it is taken to look at the print's middle.
+    ``photo`` and ``reference`` are the widths of both over their heights. The pose is the best one by
+    perspective-n-point (Terzakis and Lourakis, 2020). As photos may be cropped, nothing is known of the
+    camera: it is taken to look at the print's middle. Infinite where the quad is not plausible.
     """
-    across, down = quad[2] - quad[0], quad[3] - quad[1]
-    first = np.linalg.solve(np.column_stack([across, -down]), quad[1] - quad[0])[0]
-    centred = (quad - quad[0] - first * across) / math.sqrt(cv2.contourArea(quad))
-    flat = (CORNERS - 0.5) * (math.sqrt(aspect), math.sqrt(1 / aspect))
+    if not geometry.plausible:
+        return math.inf
+    quad = geometry.quad * np.array([photo, 1], np.float32)
+    seen = cv2.getPerspectiveTransform(CORNERS, quad)
+    middle = cv2.perspectiveTransform(np.array([[[0.5, 0.5]]]), seen)[0]
+    corners = (quad - middle) / math.sqrt(cv2.contourArea(quad))
+    flat = (CORNERS - 0.5) * (math.sqrt(reference), math.sqrt(1 / reference))
     camera = np.diag([CAMERA_DISTANCE, CAMERA_DISTANCE, 1])
     printed = np.c_[flat, np.zeros(4)]
-    *_, errors = cv2.solvePnPGeneric(printed, centred, camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    *_, errors = cv2.solvePnPGeneric(printed, corners, camera, None, flags=cv2.SOLVEPNP_SQPNP)
     return float(np.min(errors))
 
 

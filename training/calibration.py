@@ -190,23 +190,9 @@ def _with_tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> Channe
     """The tail of the gallery that asks for most: a large one has more to take a stranger for."""
     sizes = {trial.gallery_size for trial in strangers}
     galleries = [[t for t in strangers if t.gallery_size == size] for size in sizes]
-    tails = [
-        _tail(fitted, strangers),
-        *(_tail(fitted, each) for each in galleries if _enough(each)),
-    ]
+    enough = [each for each in galleries if len(_taken(each)) >= MIN_TAIL]
+    tails = [_fit_tail(fitted, each) for each in (strangers, *enough)]
     return max(tails, key=lambda tail: tail.threshold(DEFAULT_FALSE_ACCEPT_BUDGET))
-
-
-def _tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> ChannelCalibration:
-    offset, scale = _fit_tail(fitted, strangers)
-    tail = replace(fitted, tail_offset=offset, tail_scale=scale)
-    # Where no view was in doubt the tail ends far below even odds, and says nothing of the gap above it.
-    short = max(0.0, -tail.threshold(DEFAULT_FALSE_ACCEPT_BUDGET))
-    return replace(tail, tail_offset=offset + short)
-
-
-def _enough(strangers: Sequence[Trial]) -> bool:
-    return sum(bool(_plausible(trial)) for trial in strangers) >= MIN_TAIL
 
 
 def fit_regression(inputs: Doubles, labels: Doubles) -> tuple[tuple[float, ...], float]:
@@ -230,20 +216,28 @@ def fit_regression(inputs: Doubles, labels: Doubles) -> tuple[tuple[float, ...],
     return tuple(fitted[:-1].tolist()), float(fitted[-1])
 
 
-def _fit_tail(regression: ChannelCalibration, trials: Sequence[Trial]) -> tuple[float, float]:
-    found = [candidates for trial in trials if (candidates := _plausible(trial))]
-    best = [max(regression.log_odds(c.evidence) for c in candidates) for candidates in found]
-    if len(best) < MIN_TAIL:
-        raise ValueError(f"only {len(best)} wrong candidates: calibrate on more views")
+def _fit_tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> ChannelCalibration:
+    taken = _taken(strangers)
+    if len(taken) < MIN_TAIL:
+        raise ValueError(f"only {len(taken)} wrong candidates: calibrate on more views")
+    best = [max(fitted.log_odds(c.evidence) for c in candidates) for candidates in taken]
     reach = np.sort(best)[::-1]
-    rarity = np.log(len(trials) / np.arange(1, len(reach) + 1))
+    rarity = np.log(len(strangers) / np.arange(1, len(reach) + 1))
     # The far end is what the budgets ask for; its few points still say more than the near end.
     weights = 1 / np.arange(1, len(reach) + 1)
     scale, _ = np.polyfit(rarity, reach, 1, w=np.sqrt(weights))
     # Log-odds that mean what they say thin out by a nat for each nat of rarity, or faster.
     scale = float(np.clip(scale, 0.0, 1.0))
-    offset = float(np.average(reach - scale * rarity, weights=weights))
-    return offset + scale * _caution(weights), scale
+    offset = float(np.average(reach - scale * rarity, weights=weights)) + scale * _caution(weights)
+    tail = replace(fitted, tail_offset=offset, tail_scale=scale)
+    # Where no view was in doubt the tail ends far below even odds, and says nothing of the gap above it.
+    short = max(0.0, -tail.threshold(DEFAULT_FALSE_ACCEPT_BUDGET))
+    return replace(tail, tail_offset=offset + short)
+
+
+def _taken(strangers: Sequence[Trial]) -> list[list[Candidate]]:
+    """The plausible candidates of each stranger that has some."""
+    return [candidates for trial in strangers if (candidates := _plausible(trial))]
 
 
 def _caution(weights: Doubles) -> float:

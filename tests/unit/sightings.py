@@ -19,7 +19,7 @@ def candidate(reference: str, rarity: float, place: float = 0.0) -> Candidate:
     """A candidate of this rarity, ``place`` to the right and below the corner of the photo."""
     points = np.zeros((9, 2), np.float32)
     correspondences = Correspondences(points, points, np.ones(9, bool))
-    geometry = Geometry(SQUARE + np.float32(place), correspondences, 9, 0.5, True, 0.0)
+    geometry = Geometry(SQUARE + np.float32(place), correspondences, 9, 0.5, True)
     agreement = Agreement(0.0, rarity + math.log(len(Channel)))
-    evidence = Evidence(Channel.ORB, None, 0.5, geometry, agreement)
+    evidence = Evidence(Channel.ORB, None, 0.5, geometry, agreement, 0.0)
     return Candidate(reference, f"https://example.com/{reference}", {}, evidence)

@@ -27,14 +27,12 @@ def candidate(
 ) -> Candidate:
     points = np.zeros((matches, 2), np.float32)
     correspondences = Correspondences(points, points, np.arange(matches) < inliers)
-    geometry = Geometry(
-        quad, correspondences, inliers, min(1.0, inliers / 30), plausible, pose_error
-    )
+    geometry = Geometry(quad, correspondences, inliers, min(1.0, inliers / 30), plausible)
     return Candidate(
         name,
         "https://example.com",
         {},
-        Evidence(Channel.ORB, 0.5, 0.5, geometry, Agreement(0.5, 0.5)),
+        Evidence(Channel.ORB, 0.5, 0.5, geometry, Agreement(0.5, 0.5), pose_error),
     )
 
 

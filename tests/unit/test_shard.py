@@ -201,8 +201,12 @@ def test_missing_or_malformed_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleInvalid):
         load_bundle(tmp_path)
     folder = shutil.copytree(DEFAULT_BUNDLE, tmp_path / "bundle")
+    manifest = (folder / "manifest.json").read_text()
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(BundleInvalid):
+        load_bundle(folder)
+    (folder / "manifest.json").write_text(manifest.replace('"weights": [', '"weights": [1.0, 2.0,'))
+    with pytest.raises(BundleInvalid, match="more evidence than it names"):
         load_bundle(folder)
 
 
