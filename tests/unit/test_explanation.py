@@ -17,7 +17,7 @@ from indexing.explanation import Judge, Judgement, Verdict
 from indexing.explanation_picture import INLIER, OUTLIER, VERDICTS, draw_explanation
 from indexing.image import Pixels
 from indexing.keypoints import Channel, LocalFeatures
-from indexing.verification import Correspondences, Geometry, verify
+from indexing.verification import Correspondences, Geometry, pose_error, verify
 
 BUDGET = 0.001
 CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
@@ -68,6 +68,7 @@ def candidate(name: str, geometry: Geometry, channel: Channel = FIRST) -> Candid
         vote_share=0.1,
         geometry=geometry,
         agreement=Agreement(0.5, 0.5),
+        pose_error=pose_error(geometry, 1.0, 1.0),
     )
     return Candidate(name, "https://example.com/", {}, evidence)
 
