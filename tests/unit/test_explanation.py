@@ -225,7 +225,9 @@ def redrawn(judgement: Judgement, **changes: object) -> Judgement:
     """The same judgement of another geometry."""
     assert judgement.comparison is not None
     geometry = replace(geometry_of(judgement), **changes)
-    match = replace(judgement.comparison.match, candidate=candidate("poster", geometry))
+    shown = judgement.comparison.match.candidate
+    other = replace(shown, evidence=replace(shown.evidence, geometry=geometry))
+    match = replace(judgement.comparison.match, candidate=other)
     return replace(judgement, comparison=replace(judgement.comparison, match=match))
 
 
