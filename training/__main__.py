@@ -27,7 +27,7 @@ from training.descriptor_trainer import DescriptorConfig, train_descriptors
 from training.losses import LossName, Sampling
 from training.mining import embed_pool, read_negatives, write_negatives
 from training.mining import mine as mined
-from training.publish import Publication, publish
+from training.publish import CALIBRATION_VIEWS, Publication, publish, recalibrate
 from training.rendering import Views
 from training.report import write_report
 from training.runs import EVALUATION, RunMismatchError, network_sha256, write_json
@@ -63,6 +63,7 @@ Weights = Annotated[
 ]
 InputSize = Annotated[int, typer.Option(min=32, help="Side of photos in pixels.")]
 ReferenceSize = Annotated[int, typer.Option(min=32, help="Side of references in pixels.")]
+CalibrationViews = Annotated[int, typer.Option(min=30, help="Views to calibrate on, twice.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the weights, the views and the split.")]
 Threads = Annotated[
     int, typer.Option(min=1, help="Of the network, and renderers beside it if not 1.")
@@ -399,7 +400,7 @@ def publish_run(
             help="A bundle to take local descriptors, codebooks and calibration from: none are fitted."
         ),
     ] = None,
-    views: Annotated[int, typer.Option(min=30, help="Views to calibrate on, twice.")] = 3000,
+    views: CalibrationViews = CALIBRATION_VIEWS,
     codebook_pictures: Annotated[int, typer.Option(min=100, help="To fit codebooks on.")] = 3000,
     rollout: Annotated[
         float | None,
@@ -426,6 +427,19 @@ def publish_run(
         typer.echo(publish(what, output))
     if rollout is not None:
         _roll_out(output, rollout)
+
+
+@app.command("calibrate")
+def calibrate_bundle(
+    bundle: Annotated[Path, typer.Option(help="The folder of the bundle.")],
+    pictures: Annotated[list[Path], typer.Option(help="A folder of pictures to calibrate on.")],
+    output: Annotated[Path, typer.Option(help="The folder of the calibrated bundle.")],
+    views: CalibrationViews = CALIBRATION_VIEWS,
+    seed: Seed = 0,
+) -> None:
+    """Calibrate the decisions of a bundle anew, on other pictures or on more views of them."""
+    with _told():
+        typer.echo(recalibrate(bundle, pictures, output, views, seed))
 
 
 def _roll_out(bundle: Path, percent: float) -> None:

@@ -46,8 +46,10 @@ MIN_TAIL = 5
 # A false-accept budget is a promise: it is kept with 90 % confidence. The normal quantile of that.
 ONE_SIDED_90 = 1.2816
 RIDGE = 0.05
-# Shares of the pictures in galleries of several sizes: what is fitted must hold in each.
+# Shares of the pictures in galleries of several sizes: what is fitted must hold in each. Most views are
+# of the largest, whose strangers say how sure a match must be.
 GALLERY_SHARES = (0.01, 0.1, 0.89)
+VIEW_SHARES = (0.2, 0.2, 0.6)
 # This share of the pictures is in no gallery, and each of them is viewed as often as need be.
 STRANGERS_SHARE = 0.25
 
@@ -138,23 +140,33 @@ def run_trials(bundle: Bundle, pictures: Sequence[Pixels], views: int, seed: int
     """Renders ``views`` views of pictures in galleries, and as many of pictures in none.
 
     Near-duplicates of what a view shows are left out of its candidates: they are not wrong.
+    Raises ValueError where there are too few pictures for galleries of several sizes.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(pictures))
     outside, inside = np.split(order, [int(STRANGERS_SHARE * len(order))])
-    borders = (np.cumsum(GALLERY_SHARES)[:-1] * len(inside)).astype(int)
-    each = views // len(GALLERY_SHARES)
-    viewed = np.resize(outside, (len(GALLERY_SHARES), each))
+    galleries = _shared_out(inside, GALLERY_SHARES)
+    if not all(map(len, galleries)):
+        raise ValueError(
+            f"{len(pictures)} pictures are too few to calibrate on: some thousand are needed."
+        )
+    viewed = _shared_out(np.resize(outside, views), VIEW_SHARES)
     trials: list[Trial] = []
-    for members, strangers in zip(np.split(inside, borders), viewed, strict=True):
+    for members, strangers in zip(galleries, viewed, strict=True):
         gallery = CalibrationGallery(bundle, [pictures[i] for i in members])
         shown: list[tuple[str | None, int]] = [
-            (str(n), int(members[n])) for n in rng.integers(0, len(members), each)
+            (str(n), int(members[n])) for n in rng.integers(0, len(members), len(strangers))
         ]
         shown += [(None, int(stranger)) for stranger in strangers]
         for name, picture in track(shown, f"views, gallery of {len(members)}"):
             trials += gallery.watch(pictures[picture], name, rng)
     return trials
+
+
+def _shared_out(
+    numbers: npt.NDArray[np.int64], shares: Sequence[float]
+) -> list[npt.NDArray[np.int64]]:
+    return np.split(numbers, (np.cumsum(shares)[:-1] * len(numbers)).astype(int))
 
 
 def fit_calibration(trials: Sequence[Trial]) -> Calibration:

@@ -13,6 +13,7 @@ from rich.progress import track
 from safetensors.numpy import load_file
 
 from indexing.bundle import (
+    TENSORS,
     Bundle,
     Manifest,
     Tensors,
@@ -22,7 +23,7 @@ from indexing.bundle import (
     save_bundle,
     test_embedding,
 )
-from indexing.decision import Calibration
+from indexing.decision import FEATURES, Calibration
 from training.calibration import fit_calibration, run_trials
 from training.codebooks import fit_local_features
 from training.config import TrainingConfig, read_config
@@ -37,6 +38,9 @@ from training.runs import (
     network_sha256,
     trained_network,
 )
+
+# As many of pictures inside, and of pictures outside a gallery.
+CALIBRATION_VIEWS = 4000
 
 
 class NotEvaluatedError(ValueError):
@@ -69,7 +73,7 @@ class Publication:
     descriptors: Path | None = None
     calibrated_as: Path | None = None
     codebook_pictures: int = 3000
-    views: int = 3000
+    views: int = CALIBRATION_VIEWS
     seed: int = 0
 
 
@@ -96,12 +100,37 @@ def publish(publication: Publication, output: Path) -> str:
     with tempfile.TemporaryDirectory() as draft:
         save_bundle(Path(draft), manifest, tensors)
         drafted = load_bundle(Path(draft))
-    calibration = kept.calibration if kept else _calibration(publication, drafted, pictures)
+    calibration = (
+        kept.calibration
+        if kept
+        else _calibration(drafted, pictures, publication.views, publication.seed)
+    )
     fitted = {
         "calibration": calibration_values(calibration),
         "test_embedding": test_embedding(drafted),
     }
     return save_bundle(output, manifest.model_copy(update=fitted), tensors)
+
+
+def recalibrate(
+    source: Path, folders: Sequence[Path], output: Path, views: int, seed: int = 0
+) -> str:
+    """Writes the bundle in ``source``, calibrated anew on pictures, and returns the new version.
+
+    Raises BundleInvalid for ``source``, DatasetError for pictures that cannot be read, ValueError where
+    there are too few of them or too few wrong candidates.
+    """
+    former, paths = load_bundle(source), find_pictures(folders)
+    calibration = _calibration(former, _read(paths), views, seed)
+    fitted = {
+        "calibration": calibration_values(calibration),
+        "calibration_features": FEATURES,
+        "data_fingerprint": fingerprint(paths),
+        "parent": former.version,
+        "code_commit": _commit(),
+    }
+    manifest = former.manifest.model_copy(update=fitted)
+    return save_bundle(output, manifest, load_file(source / TENSORS))
 
 
 def _read(paths: Sequence[Path]) -> list[Picture]:
@@ -116,10 +145,8 @@ def _local_features(publication: Publication, pictures: Sequence[Picture]) -> Te
     return fit_local_features([pictures[i] for i in chosen], descriptors)
 
 
-def _calibration(
-    publication: Publication, drafted: Bundle, pictures: Sequence[Picture]
-) -> Calibration:
-    return fit_calibration(run_trials(drafted, pictures, publication.views, publication.seed))
+def _calibration(bundle: Bundle, pictures: Sequence[Picture], views: int, seed: int) -> Calibration:
+    return fit_calibration(run_trials(bundle, pictures, views, seed))
 
 
 def _evaluated(run: Path) -> dict[str, float]:

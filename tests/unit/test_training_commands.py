@@ -12,7 +12,10 @@ from benchmarks.artwork import draw_collection
 from indexing.bundle import DEFAULT_BUNDLE, load_bundle
 from indexing.keypoints import Channel
 from indexing.views import ViewConditions, clutter, render_view
+from tests.unit.sightings import candidate
+from training import publish
 from training.__main__ import app
+from training.calibration import Trial, fit_calibration
 from training.evaluation import of_run
 from training.labelling import read_tasks, rectangle
 from training.mining import read_negatives
@@ -209,6 +212,30 @@ def test_only_an_evaluated_network_is_published(dataset, run, tmp_path):
     # The bundle has half of the bits.
     cosines = (published.embedder.embed(pictures).vectors * expected).sum(axis=1)
     assert cosines.min() > 0.999
+
+
+def test_a_bundle_is_calibrated_anew_and_keeps_all_else(dataset, tmp_path, monkeypatch):
+    views = [("a", candidate("a", 5.0)), (None, candidate("a", 0.0))] * 50
+    trials = [
+        Trial(channel, 100, shows, set(), (found,)) for channel in Channel for shows, found in views
+    ]
+    monkeypatch.setattr(publish, "run_trials", lambda *_: trials)
+    command = ("calibrate", "--bundle", DEFAULT_BUNDLE, "--pictures", dataset / "references")
+    version = invoked(*command, "--output", tmp_path).split()[-1]
+    calibrated, default = load_bundle(tmp_path), load_bundle(DEFAULT_BUNDLE)
+    calibrated.verify()
+    assert calibrated.version == version != default.version
+    assert calibrated.manifest.parent == default.version
+    assert calibrated.calibration == fit_calibration(trials)
+    assert calibrated.manifest.tensors_sha256 == default.manifest.tensors_sha256
+    assert calibrated.manifest.metrics == default.manifest.metrics
+
+
+def test_too_few_pictures_to_calibrate_on_are_refused(dataset, tmp_path):
+    command = ("calibrate", "--bundle", DEFAULT_BUNDLE, "--pictures", dataset / "references")
+    problem = refused(*command, "--output", tmp_path / "bundle")
+    assert "8 pictures are too few to calibrate on" in problem
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_bad_data_is_named_before_training_starts(dataset, tmp_path):
