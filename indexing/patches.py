@@ -15,6 +15,11 @@ PATCH_DIAMETERS = 2.4
 # A patch is taken from the coarsest size of the picture that is finer than this share of its own.
 FINER = 2**-0.25
 SMALLEST_SIZE = 24
+# How far right of and below a patch's middle its pixels are, and ones: float32 [3, 576].
+_OFFSETS = np.arange(PATCH_SIDE, dtype=np.float32) - np.float32((PATCH_SIDE - 1) / 2)
+_STEPS = np.stack(
+    [*map(np.ravel, np.meshgrid(_OFFSETS, _OFFSETS)), np.ones(PATCH_SIDE**2, np.float32)]
+)
 
 
 def cut_patches(grey: Pixels, corners: Corners) -> Pixels:
@@ -50,11 +55,10 @@ def _halved(grey: Pixels) -> list[Pixels]:
 
 def _grid(centres: Floats, pitches: Floats, angles: Floats) -> tuple[Floats, Floats]:
     """Where the pixels of patches are in a picture, x and y: float32 [n * 24, 24] each."""
-    steps = np.arange(PATCH_SIDE, dtype=np.float32) - np.float32((PATCH_SIDE - 1) / 2)
-    right, below = np.meshgrid(steps, steps)
-    cos, sin = (
-        (pitches * turn(angles)).astype(np.float32)[:, None, None] for turn in (np.cos, np.sin)
+    cos, sin = pitches * np.cos(angles), pitches * np.sin(angles)
+    x, y = centres.T
+    across, down = (
+        np.stack(rows, axis=1).astype(np.float32) @ _STEPS
+        for rows in ((cos, -sin, x), (sin, cos, y))
     )
-    x, y = centres.astype(np.float32).T[:, :, None, None]
-    across, down = x + cos * right - sin * below, y + sin * right + cos * below
     return across.reshape(-1, PATCH_SIDE), down.reshape(-1, PATCH_SIDE)
