@@ -111,7 +111,7 @@ def match(query: Pixels, reference: Pixels) -> Matched:
 def _squared_distances(descriptors: Pixels, others: Pixels) -> Floats:
     """Squared Euclidean distances of uint8 [n, bytes] and [m, bytes]: float32 [n, m], exact."""
     some, more = descriptors.astype(np.float32), others.astype(np.float32)
-    # One product adds the squares as well, which takes half of the time.
+    # The product adds the squares as well, which spares three passes over the distances.
     left = np.c_[-2 * some, (some**2).sum(axis=1), np.ones(len(some), np.float32)]
     right = np.c_[more, np.ones(len(more), np.float32), (more**2).sum(axis=1)]
     return np.asarray(left @ right.T, np.float32)
