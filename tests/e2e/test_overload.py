@@ -7,7 +7,7 @@ from imagelink import Client, DeadlineExceeded, ResourceExhausted, ScanResult
 from tests.e2e.harness import RunningServer, Tenant
 from tests.e2e.pictures import artworks, encoded, photo_of
 
-FLOOD = 200
+FLOOD = 400
 
 
 def scan(client: Client, photo: bytes) -> ScanResult | ResourceExhausted:
