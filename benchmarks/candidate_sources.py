@@ -291,7 +291,7 @@ def _varied(bundle: Bundle, channel: Channel) -> Iterator[VoteSource]:
     extractor = bundle.extractors[channel]
     voting = min(extractor.query_count, VOTING_KEYPOINTS)
     asked = Extraction(channel, voting, extractor.long_side)
-    usual = VoteSource(channel, asked, NEIGHBOURS, LISTS_PROBED[channel])
+    usual = VoteSource(channel, asked, NEIGHBOURS, LISTS_PROBED)
     yield usual
     others = {f"{n} descriptors": replace(asked, descriptors=n) for n in DESCRIPTORS}
     others |= {f"{n} px": replace(asked, side=n) for n in SIDES}

@@ -203,7 +203,7 @@ class _Gallery:
             ids = index.search(photo)[1]
             times.append(time.perf_counter() - start)
             found.append((ids == self._ids[shown][:, None]).any(axis=1).mean())
-        probes = LISTS_PROBED[self._channel]
+        probes = LISTS_PROBED
         return Choice(
             channel=self._channel.value,
             size=self._size,

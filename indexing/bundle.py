@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from indexing.corner_orb import CornerOrbExtractor
-from indexing.decision import FEATURES, Calibration, ChannelCalibration
+from indexing.decision import FEATURES, FORMER_FEATURES, Calibration, ChannelCalibration
 from indexing.descriptor_index import Codebook
 from indexing.embedding import Embedder
 from indexing.errors import BundleInvalid
@@ -51,7 +51,8 @@ class Manifest(BaseModel):
     the squares; a ``spatial_transformer`` cuts pictures out as large as references.
     In ``format`` 4 local features are of corners, those of ORB and learnt ones; in 2 they are ORB and
     RootSIFT.
-    ``calibration`` maps a channel to its regression over ``calibration_features``, or the first of them;
+    ``calibration`` maps a channel to its regression. Older bundles list its weights, of the features that
+    ``calibration_features`` names, or of the first of them; newer ones name each weight.
     ``test_embedding`` is the embedding of ``test_picture``, to be computed again; ``trained_on``,
     ``metrics``, the ``parent``'s version and the ``code_commit`` are for people.
     """
@@ -73,7 +74,7 @@ class Manifest(BaseModel):
     code_commit: str | None = None
     metrics: dict[str, float]
     calibration: dict[Channel, dict[str, Any]]
-    calibration_features: tuple[str, ...] = FEATURES
+    calibration_features: tuple[str, ...] | None = None
     tensors_sha256: str
 
     @property
@@ -98,7 +99,7 @@ class Bundle:
         self.extractors = _extractors(tensors)
         self.codebooks = {channel: _codebook(channel, tensors) for channel in Channel}
         self.calibration: Calibration = {
-            channel: TypeAdapter(ChannelCalibration).validate_python(values)
+            channel: _calibration(values, manifest.calibration_features or FORMER_FEATURES)
             for channel, values in manifest.calibration.items()
         }
         prefix = "network."
@@ -179,15 +180,13 @@ def load_bundle(folder: Path) -> Bundle:
         manifest = Manifest.model_validate_json(described)
         if hashlib.sha256(stored).hexdigest() != manifest.tensors_sha256:
             raise BundleInvalid(path=folder, problem=f"{TENSORS} does not have the stated hash.")
-        features = manifest.calibration_features
-        if features != FEATURES[: len(features)]:
-            raise BundleInvalid(path=folder, problem="It is calibrated on other evidence.")
         tensors = load(stored)
         if not all(np.isfinite(values).all() for values in tensors.values()):
             raise BundleInvalid(path=folder, problem="A weight is not finite.")
         bundle = Bundle(manifest, _version(manifest.name, described), tensors)
-        if any(len(each.weights) > len(features) for each in bundle.calibration.values()):
-            raise BundleInvalid(path=folder, problem="It weighs more evidence than it names.")
+        known = {*FEATURES, *FORMER_FEATURES}
+        if not all(known.issuperset(each.weights) for each in bundle.calibration.values()):
+            raise BundleInvalid(path=folder, problem="It is calibrated on other evidence.")
         return bundle
     except (OSError, ValidationError, SafetensorError, KeyError, ValueError) as error:
         raise BundleInvalid(path=folder, problem=str(error)) from error
@@ -241,6 +240,19 @@ def local_tensors(
 def calibration_values(calibration: Calibration) -> dict[Channel, dict[str, Any]]:
     """The calibration as a manifest holds it."""
     return {channel: asdict(values) for channel, values in calibration.items()}
+
+
+def _calibration(values: Mapping[str, Any], listed: tuple[str, ...]) -> ChannelCalibration:
+    """A channel's calibration from what a manifest holds; ``listed`` names weights that have no names.
+
+    Raises ValueError where there are fewer names than weights.
+    """
+    weights = values["weights"]
+    if not isinstance(weights, Mapping):
+        if len(weights) > len(listed):
+            raise ValueError("It weighs more evidence than it names.")
+        weights = dict(zip(listed, weights, strict=False))
+    return TypeAdapter(ChannelCalibration).validate_python({**values, "weights": weights})
 
 
 def _halved(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

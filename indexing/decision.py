@@ -41,48 +41,56 @@ class Evidence:
     agreement: Agreement
     pose_error: float
 
-    def features(self) -> tuple[float, ...]:
-        """The inputs of the logistic regression, by ``FEATURES``; without the last where it is unknown."""
-        features = (
-            math.log1p(max(self.geometry.significance, 0.0)),
-            self.geometry.coverage,
-            self.geometry.inlier_ratio,
-            max(self.agreement.everywhere, 0.0),
-            max(self.agreement.better_half, 0.0),
-            math.exp(-self.pose_error / POSE_TOLERANCE),
-        )
-        return features if self.similarity is None else (*features, max(self.similarity, 0.0))
+    def features(self) -> dict[str, float]:
+        """The inputs of logistic regressions by their names; without the similarity where it is unknown."""
+        significance = max(self.geometry.significance, 0.0)
+        features = {
+            "log_significance": math.log1p(significance),
+            "coverage": self.geometry.coverage,
+            "spread_significance": math.sqrt(significance * self.geometry.coverage),
+            "inlier_ratio": self.geometry.inlier_ratio,
+            "agreement": max(self.agreement.everywhere, 0.0),
+            "better_half_agreement": max(self.agreement.better_half, 0.0),
+            "pose": math.exp(-self.pose_error / POSE_TOLERANCE),
+        }
+        if self.similarity is not None:
+            features["similarity"] = max(self.similarity, 0.0)
+        return features
 
 
-FEATURES = (
-    "log_significance",
-    "coverage",
+# What is known of a candidate in every channel, and what only the embedding tells.
+GEOMETRIC_FEATURES = (
+    "spread_significance",
     "inlier_ratio",
     "agreement",
     "better_half_agreement",
     "pose",
-    "similarity",
 )
+FEATURES = (*GEOMETRIC_FEATURES, "similarity")
+# Models of before these weigh significance and coverage each by itself.
+FORMER_FEATURES = ("log_significance", "coverage", *FEATURES[1:])
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelCalibration:
     """The regression of one channel, and the tail of its wrong candidates.
 
-    Log-odds are ``intercept + weights · features``. A share b of photos of unregistered things
-    has a candidate above ``tail_offset + tail_scale * ln(1 / b)``.
+    Log-odds are ``intercept + weights · features``, the weights by the features' names. A share b of
+    photos of unregistered things has a candidate above ``tail_offset + tail_scale * ln(1 / b)``.
     """
 
-    weights: tuple[float, ...]
+    weights: Mapping[str, float]
     intercept: float
     tail_offset: float
     tail_scale: float
 
     def log_odds(self, evidence: Evidence) -> float:
         """The log-odds that the photo shows the reference."""
-        # Of the last features older models have no weights, nor has a channel that is asked without them.
-        terms = zip(self.weights, evidence.features(), strict=False)
-        return self.intercept + sum(weight * value for weight, value in terms)
+        features = evidence.features()
+        # A channel that is asked without an embedding knows no similarity.
+        return self.intercept + sum(
+            weight * features.get(name, 0.0) for name, weight in self.weights.items()
+        )
 
     def threshold(self, false_accept_budget: float) -> float:
         """The log-odds from which on a candidate is accepted.

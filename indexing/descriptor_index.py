@@ -23,7 +23,7 @@ Index = Any
 Lists = npt.NDArray[np.uint16]
 
 NEIGHBOURS = 8
-LISTS_PROBED = {Channel.ORB: 4, Channel.FINE: 6}
+LISTS_PROBED = 4
 # What an inverted list costs when it is empty: FAISS's two vectors.
 LIST_BYTES = 144
 # Descriptors per list from which the next larger set of centroids is worth its lists.
@@ -219,7 +219,7 @@ def _inverted_file(channel: Channel, quantizer: Index) -> Index:
             quantizer, quantizer.d, quantizer.ntotal, kind, faiss.METRIC_L2, False
         )
         index.is_trained = True
-    index.nprobe = LISTS_PROBED[channel]
+    index.nprobe = LISTS_PROBED
     return index
 
 

@@ -19,7 +19,14 @@ from scipy.special import expit
 
 from indexing.appearance import photo_levels
 from indexing.bundle import Bundle
-from indexing.decision import FEATURES, Calibration, Candidate, ChannelCalibration, Evidence
+from indexing.decision import (
+    FEATURES,
+    GEOMETRIC_FEATURES,
+    Calibration,
+    Candidate,
+    ChannelCalibration,
+    Evidence,
+)
 from indexing.errors import ImageTooPlain
 from indexing.features import FeatureExtractor
 from indexing.image import Pixels
@@ -178,8 +185,8 @@ def fit_calibration(trials: Sequence[Trial]) -> Calibration:
     """
     fine = [trial for trial in trials if trial.channel is Channel.FINE]
     regressions = {
-        Channel.ORB: _regression(trials, FEATURES.index("similarity")),
-        Channel.FINE: _regression(fine, len(FEATURES)),
+        Channel.ORB: _regression(trials, GEOMETRIC_FEATURES),
+        Channel.FINE: _regression(fine, FEATURES),
     }
     strangers = [trial for trial in trials if trial.shows is None and not trial.related]
     return {
@@ -188,14 +195,16 @@ def fit_calibration(trials: Sequence[Trial]) -> Calibration:
     }
 
 
-def _regression(trials: Sequence[Trial], features: int) -> ChannelCalibration:
-    """Fits so many of the features to all plausible candidates; there is no tail yet."""
+def _regression(trials: Sequence[Trial], features: Sequence[str]) -> ChannelCalibration:
+    """Fits these features to all plausible candidates; there is no tail yet."""
     right = [c for t in trials for c in _plausible(t) if c.reference == t.shows]
     apart = [trial for trial in trials if not trial.related]
     wrong = [c for t in apart for c in _plausible(t) if c.reference != t.shows]
-    inputs = np.array([candidate.evidence.features()[:features] for candidate in right + wrong])
+    known = [candidate.evidence.features() for candidate in right + wrong]
+    inputs = np.array([[each[name] for name in features] for each in known])
     labels = np.r_[np.ones(len(right)), np.zeros(len(wrong))]
-    return ChannelCalibration(*fit_regression(inputs, labels), 0.0, 0.0)
+    weights, intercept = fit_regression(inputs, labels)
+    return ChannelCalibration(dict(zip(features, weights, strict=True)), intercept, 0.0, 0.0)
 
 
 def _with_tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> ChannelCalibration:

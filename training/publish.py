@@ -23,7 +23,7 @@ from indexing.bundle import (
     save_bundle,
     test_embedding,
 )
-from indexing.decision import FEATURES, Calibration
+from indexing.decision import Calibration
 from training.calibration import fit_calibration, run_trials
 from training.codebooks import fit_local_features
 from training.config import TrainingConfig, read_config
@@ -124,7 +124,7 @@ def recalibrate(
     calibration = _calibration(former, _read(paths), views, seed)
     fitted = {
         "calibration": calibration_values(calibration),
-        "calibration_features": FEATURES,
+        "calibration_features": None,
         "data_fingerprint": fingerprint(paths),
         "parent": former.version,
         "code_commit": _commit(),

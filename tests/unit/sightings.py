@@ -10,7 +10,8 @@ from indexing.keypoints import Channel
 from indexing.verification import Correspondences, Geometry
 
 CALIBRATION = {
-    channel: ChannelCalibration((0.0, 0.0, 0.0, 0.0, 1.0), 0.0, 0.0, 1.0) for channel in Channel
+    channel: ChannelCalibration({"better_half_agreement": 1.0}, 0.0, 0.0, 1.0)
+    for channel in Channel
 }
 SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
 

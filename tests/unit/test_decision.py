@@ -11,10 +11,13 @@ from indexing.verification import Correspondences, Geometry
 from training.calibration import Trial, fit_calibration, fit_regression
 
 SQUARE = np.array([[0, 0], [0.4, 0], [0.4, 0.4], [0, 0.4]], np.float32)
-CALIBRATION = {
-    channel: ChannelCalibration((2.0, 2.0, 1.0, 0.5, 0.5, 2.0), -12.0, 0.0, 0.2)
-    for channel in Channel
+WEIGHTS = {
+    "spread_significance": 1.0,
+    "inlier_ratio": 1.0,
+    "better_half_agreement": 1.0,
+    "pose": 2.0,
 }
+CALIBRATION = {channel: ChannelCalibration(WEIGHTS, -9.0, 0.0, 0.2) for channel in Channel}
 
 
 def candidate(
@@ -70,15 +73,20 @@ def test_quads_that_a_camera_hardly_sees_are_less_probable() -> None:
 def test_a_similarity_counts_only_where_it_is_known() -> None:
     alike = candidate("a", 20).evidence
     unlike, unknown = replace(alike, similarity=-0.1), replace(alike, similarity=None)
-    weighed = ChannelCalibration((2.0, 2.0, 1.0, 0.5, 0.5, 2.0, 4.0), -12.0, 0.0, 0.2)
+    weighed = ChannelCalibration(WEIGHTS | {"similarity": 4.0}, -9.0, 0.0, 0.2)
     assert weighed.log_odds(alike) - weighed.log_odds(unlike) == pytest.approx(4.0 * 0.5)
     assert weighed.log_odds(unlike) == weighed.log_odds(unknown)
 
 
-def test_models_of_before_a_feature_are_read_without_it() -> None:
-    before = ChannelCalibration((2.0, 2.0, 1.0, 0.5, 0.5), -10.0, 0.0, 0.2)
-    flat, skewed = (candidate("a", 20, pose_error=error).evidence for error in (0.0, 0.1))
-    assert before.log_odds(flat) == before.log_odds(skewed)
+def test_the_same_inliers_say_more_when_they_are_spread_over_more_of_a_reference() -> None:
+    narrow = candidate("a", 20).evidence
+    wide = replace(narrow, geometry=replace(narrow.geometry, coverage=1.0))
+    assert CALIBRATION[Channel.ORB].log_odds(wide) > CALIBRATION[Channel.ORB].log_odds(narrow)
+
+
+def test_inliers_that_chance_would_give_say_nothing_however_spread_they_are() -> None:
+    chance = candidate("a", 7, 250).evidence
+    assert chance.features()["spread_significance"] == 0.0
 
 
 def test_smaller_budget_asks_for_more() -> None:

@@ -180,11 +180,11 @@ def test_implausible_candidates_are_no_evidence() -> None:
 def test_rarity_is_the_budget_whose_threshold_it_is(
     budget: float, scale: float, offset: float
 ) -> None:
-    calibration = ChannelCalibration((), 0.0, offset, scale)
+    calibration = ChannelCalibration({}, 0.0, offset, scale)
     rarity = calibration.rarity(calibration.threshold(budget))
     assert rarity == pytest.approx(-math.log(budget), abs=1e-6)
 
 
 def test_rarity_without_a_tail_is_all_or_nothing() -> None:
-    calibration = ChannelCalibration((), 0.0, 1.0, 0.0)
+    calibration = ChannelCalibration({}, 0.0, 1.0, 0.0)
     assert (calibration.rarity(0.9), calibration.rarity(1.1)) == (0.0, 50.0)

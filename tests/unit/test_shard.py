@@ -1,5 +1,6 @@
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,9 +206,30 @@ def test_missing_or_malformed_bundle_is_refused(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text("{}")
     with pytest.raises(BundleInvalid):
         load_bundle(folder)
-    (folder / "manifest.json").write_text(manifest.replace('"weights": [', '"weights": [1.0, 2.0,'))
-    with pytest.raises(BundleInvalid, match="more evidence than it names"):
+    unknown = manifest.replace('"inlier_ratio"', '"sharpness"')
+    assert unknown != manifest
+    (folder / "manifest.json").write_text(unknown)
+    with pytest.raises(BundleInvalid, match="calibrated on other evidence"):
         load_bundle(folder)
+
+
+def listed_weights(folder: Path, weights: Sequence[float]) -> Bundle:
+    """The default bundle with weights as bundles had them before they were named."""
+    copy = shutil.copytree(DEFAULT_BUNDLE, folder)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for values in manifest["calibration"].values():
+        values["weights"] = weights
+    del manifest["calibration_features"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return load_bundle(copy)
+
+
+def test_weights_of_older_bundles_are_those_of_the_first_features_of_then(tmp_path: Path) -> None:
+    listed = listed_weights(tmp_path / "older", [1.0, 2.0, 3.0])
+    named = {"log_significance": 1.0, "coverage": 2.0, "inlier_ratio": 3.0}
+    assert all(each.weights == named for each in listed.calibration.values())
+    with pytest.raises(BundleInvalid, match="more evidence than it names"):
+        listed_weights(tmp_path / "too many", [1.0] * 8)
 
 
 @pytest.mark.parametrize(("changed", "built"), [(DESCRIPTOR_GRAPH, []), ("codebook.orb.", ["orb"])])
