@@ -242,9 +242,11 @@ def _fit_tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> Channel
     if len(taken) < MIN_TAIL:
         raise ValueError(f"only {len(taken)} wrong candidates: calibrate on more views")
     best = [max(fitted.log_odds(c.evidence) for c in candidates) for candidates in taken]
-    reach = np.sort(best)[::-1]
+    # Only the far end: what reaches least far, the most of it, thins out faster. How many are the far end is
+    # the usual choice of extreme-value statistics, the root of how many were drawn.
+    reach = np.sort(best)[::-1][: max(MIN_TAIL, math.isqrt(len(strangers)))]
     rarity = np.log(len(strangers) / np.arange(1, len(reach) + 1))
-    # The far end is what the budgets ask for; its few points still say more than the near end.
+    # The farthest are what the budgets ask for.
     weights = 1 / np.arange(1, len(reach) + 1)
     scale, _ = np.polyfit(rarity, reach, 1, w=np.sqrt(weights))
     # Log-odds that mean what they say thin out by a nat for each nat of rarity, or faster.

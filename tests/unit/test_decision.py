@@ -139,9 +139,10 @@ def test_what_one_channel_teaches_holds_for_the_other() -> None:
 def test_the_threshold_is_that_of_the_gallery_with_most_to_confuse() -> None:
     shown = [("a", inliers) for inliers in range(10, 60)]
     small = [
-        trial(channel, *view, 10) for channel in Channel for view in [*shown, *[(None, 6)] * 50]
+        trial(channel, *view, 10) for channel in Channel for view in [*shown, *[(None, 6)] * 2000]
     ]
-    strange = [(None, inliers) for inliers in range(6, 31)]
+    rare = np.random.default_rng(0).exponential(5.0, 400).astype(int)
+    strange = [(None, 6 + more) for more in rare.tolist()]
     large = [trial(channel, *view, 1000) for channel in Channel for view in [*shown, *strange]]
     both = fit_calibration([*small, *large])
     pooled = fit_calibration([replace(each, gallery_size=1) for each in [*small, *large]])
