@@ -10,7 +10,7 @@ from imagelink._conversions import verdict as converted
 from imagelink.v1 import recognition_pb2
 from PIL import Image
 
-from indexing.appearance import Agreement
+from indexing.appearance import NO_AGREEMENT, Agreement
 from indexing.bundle import DEFAULT_BUNDLE, load_bundle
 from indexing.decision import Calibration, Candidate, Evidence, accepted
 from indexing.explanation import Judge, Judgement, Verdict
@@ -144,12 +144,12 @@ def test_a_reference_is_judged_once_by_what_came_nearest(calibration: Calibratio
 
 
 def test_matches_come_first_and_then_those_nearest_to_one(calibration: Calibration) -> None:
-    weak = hardly(seen_at(LEFT))
-    weaker = replace(weak, coverage=0.0)
+    weak = candidate("weak", hardly(seen_at(LEFT)))
+    unlike = replace(weak.evidence, agreement=NO_AGREEMENT)
     judgements = judged(
         calibration,
-        candidate("weaker", weaker),
-        candidate("weak", weak),
+        replace(weak, reference="weaker", evidence=unlike),
+        weak,
         candidate("twisted", replace(seen_at(LEFT), plausible=False)),
         candidate("sure", seen_at(RIGHT)),
     )
