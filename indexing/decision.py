@@ -59,14 +59,14 @@ class Evidence:
 
 
 # What is known of a candidate in every channel, and what only the embedding tells.
-GEOMETRIC_FEATURES = (
+COMMON_FEATURES = (
     "spread_significance",
     "inlier_ratio",
     "agreement",
     "better_half_agreement",
     "pose",
 )
-FEATURES = (*GEOMETRIC_FEATURES, "similarity")
+FEATURES = (*COMMON_FEATURES, "similarity")
 # Models of before these weigh significance and coverage each by itself.
 FORMER_FEATURES = ("log_significance", "coverage", *FEATURES[1:])
 

@@ -20,8 +20,8 @@ from scipy.special import expit
 from indexing.appearance import photo_levels
 from indexing.bundle import Bundle
 from indexing.decision import (
+    COMMON_FEATURES,
     FEATURES,
-    GEOMETRIC_FEATURES,
     Calibration,
     Candidate,
     ChannelCalibration,
@@ -185,7 +185,7 @@ def fit_calibration(trials: Sequence[Trial]) -> Calibration:
     """
     fine = [trial for trial in trials if trial.channel is Channel.FINE]
     regressions = {
-        Channel.ORB: _regression(trials, GEOMETRIC_FEATURES),
+        Channel.ORB: _regression(trials, COMMON_FEATURES),
         Channel.FINE: _regression(fine, FEATURES),
     }
     strangers = [trial for trial in trials if trial.shows is None and not trial.related]
@@ -242,8 +242,8 @@ def _fit_tail(fitted: ChannelCalibration, strangers: Sequence[Trial]) -> Channel
     if len(taken) < MIN_TAIL:
         raise ValueError(f"only {len(taken)} wrong candidates: calibrate on more views")
     best = [max(fitted.log_odds(c.evidence) for c in candidates) for candidates in taken]
-    # Only the far end: what reaches least far, the most of it, thins out faster. How many are the far end is
-    # the usual choice of extreme-value statistics, the root of how many were drawn.
+    # Only the far end: the nearer ones, which are most, thin out faster. As is usual for tails, it is as many as
+    # the root of the sample's size.
     reach = np.sort(best)[::-1][: max(MIN_TAIL, math.isqrt(len(strangers)))]
     rarity = np.log(len(strangers) / np.arange(1, len(reach) + 1))
     # The farthest are what the budgets ask for.
