@@ -203,11 +203,10 @@ class _Gallery:
             ids = index.search(photo)[1]
             times.append(time.perf_counter() - start)
             found.append((ids == self._ids[shown][:, None]).any(axis=1).mean())
-        probes = LISTS_PROBED
         return Choice(
             channel=self._channel.value,
             size=self._size,
-            kind=f"{len(codebook.centroids[0])} lists, {probes} searched",
+            kind=f"{len(codebook.centroids[0])} lists, {LISTS_PROBED} searched",
             chosen=chosen,
             recall=float(np.mean(found)),
             milliseconds=1000 * median(times),

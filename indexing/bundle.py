@@ -41,6 +41,8 @@ DESCRIPTOR_GRAPH = "descriptors.onnx"
 LOCAL_TENSORS = ("sift.", "codebook.", DESCRIPTOR_GRAPH)
 
 Tensors = Mapping[str, npt.NDArray[Any]]
+# By the features' names, or as older bundles list them.
+Weights = dict[str, float] | tuple[float, ...]
 
 
 class Manifest(BaseModel):
@@ -99,7 +101,7 @@ class Bundle:
         self.extractors = _extractors(tensors)
         self.codebooks = {channel: _codebook(channel, tensors) for channel in Channel}
         self.calibration: Calibration = {
-            channel: _calibration(values, manifest.calibration_features or FORMER_FEATURES)
+            channel: _calibration(values, manifest.calibration_features)
             for channel, values in manifest.calibration.items()
         }
         prefix = "network."
@@ -183,11 +185,7 @@ def load_bundle(folder: Path) -> Bundle:
         tensors = load(stored)
         if not all(np.isfinite(values).all() for values in tensors.values()):
             raise BundleInvalid(path=folder, problem="A weight is not finite.")
-        bundle = Bundle(manifest, _version(manifest.name, described), tensors)
-        known = {*FEATURES, *FORMER_FEATURES}
-        if not all(known.issuperset(each.weights) for each in bundle.calibration.values()):
-            raise BundleInvalid(path=folder, problem="It is calibrated on other evidence.")
-        return bundle
+        return Bundle(manifest, _version(manifest.name, described), tensors)
     except (OSError, ValidationError, SafetensorError, KeyError, ValueError) as error:
         raise BundleInvalid(path=folder, problem=str(error)) from error
 
@@ -242,16 +240,20 @@ def calibration_values(calibration: Calibration) -> dict[Channel, dict[str, Any]
     return {channel: asdict(values) for channel, values in calibration.items()}
 
 
-def _calibration(values: Mapping[str, Any], listed: tuple[str, ...]) -> ChannelCalibration:
+def _calibration(values: Mapping[str, Any], listed: tuple[str, ...] | None) -> ChannelCalibration:
     """A channel's calibration from what a manifest holds; ``listed`` names weights that have no names.
 
-    Raises ValueError where there are fewer names than weights.
+    Raises ValueError where there are fewer names than weights, or a name is not known.
     """
-    weights = values["weights"]
-    if not isinstance(weights, Mapping):
-        if len(weights) > len(listed):
+    stored: TypeAdapter[Weights] = TypeAdapter(Weights)
+    weights = stored.validate_python(values["weights"])
+    if isinstance(weights, tuple):
+        names = FORMER_FEATURES if listed is None else listed
+        if len(weights) > len(names):
             raise ValueError("It weighs more evidence than it names.")
-        weights = dict(zip(listed, weights, strict=False))
+        weights = dict(zip(names, weights, strict=False))
+    if not {*FEATURES, *FORMER_FEATURES}.issuperset(weights):
+        raise ValueError("It is calibrated on other evidence.")
     return TypeAdapter(ChannelCalibration).validate_python({**values, "weights": weights})
 
 

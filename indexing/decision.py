@@ -67,8 +67,16 @@ COMMON_FEATURES = (
     "pose",
 )
 FEATURES = (*COMMON_FEATURES, "similarity")
-# Models of before these weigh significance and coverage each by itself.
-FORMER_FEATURES = ("log_significance", "coverage", *FEATURES[1:])
+# What older models weigh, in the order in which their bundles list the weights.
+FORMER_FEATURES = (
+    "log_significance",
+    "coverage",
+    "inlier_ratio",
+    "agreement",
+    "better_half_agreement",
+    "pose",
+    "similarity",
+)
 
 
 @dataclass(frozen=True, slots=True)

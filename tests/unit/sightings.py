@@ -22,5 +22,5 @@ def candidate(reference: str, rarity: float, place: float = 0.0) -> Candidate:
     correspondences = Correspondences(points, points, np.ones(9, bool))
     geometry = Geometry(SQUARE + np.float32(place), correspondences, 9, 0.5, True)
     agreement = Agreement(0.0, rarity + math.log(len(Channel)))
-    evidence = Evidence(Channel.ORB, None, 0.5, geometry, agreement, 0.0)
+    evidence = Evidence(Channel.ORB, 0.5, 0.5, geometry, agreement, 0.0)
     return Candidate(reference, f"https://example.com/{reference}", {}, evidence)

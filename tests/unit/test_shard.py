@@ -213,7 +213,7 @@ def test_missing_or_malformed_bundle_is_refused(tmp_path: Path) -> None:
         load_bundle(folder)
 
 
-def listed_weights(folder: Path, weights: Sequence[float]) -> Bundle:
+def listed_weights(folder: Path, weights: Sequence[float] | None) -> Bundle:
     """The default bundle with weights as bundles had them before they were named."""
     copy = shutil.copytree(DEFAULT_BUNDLE, folder)
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -230,6 +230,8 @@ def test_weights_of_older_bundles_are_those_of_the_first_features_of_then(tmp_pa
     assert all(each.weights == named for each in listed.calibration.values())
     with pytest.raises(BundleInvalid, match="more evidence than it names"):
         listed_weights(tmp_path / "too many", [1.0] * 8)
+    with pytest.raises(BundleInvalid):
+        listed_weights(tmp_path / "none", None)
 
 
 @pytest.mark.parametrize(("changed", "built"), [(DESCRIPTOR_GRAPH, []), ("codebook.orb.", ["orb"])])

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,7 +10,6 @@ from typer.testing import CliRunner
 
 from benchmarks.artwork import draw_collection
 from indexing.bundle import DEFAULT_BUNDLE, load_bundle
-from indexing.decision import Candidate
 from indexing.keypoints import Channel
 from indexing.views import ViewConditions, clutter, render_view
 from tests.unit.sightings import candidate
@@ -216,16 +214,10 @@ def test_only_an_evaluated_network_is_published(dataset, run, tmp_path):
     assert cosines.min() > 0.999
 
 
-def with_similarity(found: Candidate) -> Candidate:
-    return replace(found, evidence=replace(found.evidence, similarity=0.5))
-
-
 def test_a_bundle_is_calibrated_anew_and_keeps_all_else(dataset, tmp_path, monkeypatch):
     views = [("a", candidate("a", 5.0)), (None, candidate("a", 0.0))] * 50
     trials = [
-        Trial(channel, 100, shows, set(), (with_similarity(found),))
-        for channel in Channel
-        for shows, found in views
+        Trial(channel, 100, shows, set(), (found,)) for channel in Channel for shows, found in views
     ]
     monkeypatch.setattr(publish, "run_trials", lambda *_: trials)
     command = ("calibrate", "--bundle", DEFAULT_BUNDLE, "--pictures", dataset / "references")
