@@ -33,7 +33,7 @@ from indexing.voting import Floats, Ints, Votes, vote
 DESCRIPTORS = (150, 300, 600)
 SIDES = (320, 480, 640)
 NEIGHBOURS_TRIED = (4, 16)
-LISTS_TRIED = (2, 4, 8, 16)
+LISTS_TRIED = (2, 4, 6, 8, 16)
 LISTED = 50
 EMBEDDING = "embedding"
 UNION = " + "
