@@ -2,9 +2,6 @@
 
 import asyncio
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +28,7 @@ from benchmarks.index_report import PictureReport, Report, VectorReport, tables
 from benchmarks.index_server import REPLICAS, add_known, searchable, start_seconds
 from benchmarks.json_file import write_json
 from benchmarks.local_server import LocalServer
+from benchmarks.steps import step
 from benchmarks.threads import search_in_one_thread
 from indexing.bundle import Bundle, load_bundle
 from indexing.migrations import migrate
@@ -99,7 +97,7 @@ def run(output: Path, bundle: Path, *, small: bool) -> None:
 
 def _measured(scale: Scale, bundle_folder: Path, folder: Path) -> Report:
     bundle = load_bundle(bundle_folder)
-    with _step("Comparing kinds of indexes"):
+    with step(console, "Comparing kinds of indexes"):
         choices = image_choices(scale.image_galleries, DIMENSION, SEED)
         choices += descriptor_choices(bundle, scale.picture_galleries, SEED)
     # Where the server that is started in the end has its data.
@@ -109,21 +107,21 @@ def _measured(scale: Scale, bundle_folder: Path, folder: Path) -> Report:
     largest = next(iter(sizes))
     with embedded_postgres(data / "postgres") as dsn:
         at = Installation(dsn, folder / "snapshots", bundle_folder)
-        with _step(f"Filling a database with {len(sizes)} publishers"):
+        with step(console, f"Filling a database with {len(sizes)} publishers"):
             asyncio.run(migrate(dsn))
             fill(dsn, sizes, bundle)
         vectors = _vectors_measured(at, bundle, sizes, scale)
         pictures = _pictures_measured(at, bundle, scale)
-        with _step("Preparing a server"):
+        with step(console, "Preparing a server"):
             known = asyncio.run(add_known(dsn, data / "snapshots", bundle, largest, sizes[largest]))
     server = LocalServer(bundle_folder, folder, shard_replicas=REPLICAS)
     try:
-        with _step("Starting a server until it answers a scan"):
+        with step(console, "Starting a server until it answers a scan"):
             started = start_seconds(server, known)
-        with _step("Registering with the server and scanning"):
+        with step(console, "Registering with the server and scanning"):
             searched = searchable(server, scale.registrations)
     finally:
-        with _step("Stopping the server"):
+        with step(console, "Stopping the server"):
             server.stop()
     return Report(
         memory_ratio=vectors["memory"]["ratio"],
@@ -148,13 +146,13 @@ def _vectors_measured(
     at: Installation, bundle: Bundle, sizes: dict[str, int], scale: Scale
 ) -> VectorReport:
     publishers, largest = list(sizes), next(iter(sizes))
-    with _step(f"Writing snapshots of {sum(sizes.values())} vectors"):
+    with step(console, f"Writing snapshots of {sum(sizes.values())} vectors"):
         write_vector_snapshots(at, bundle, sizes, SEED)
-    with _step("Loading them all"):
+    with step(console, "Loading them all"):
         weighed = in_a_process_of_its_own(memory, at, sizes)
-    with _step("Searching through a shard and in FAISS alone"):
+    with step(console, "Searching through a shard and in FAISS alone"):
         compared = in_a_process_of_its_own(throughput, at, largest)
-    with _step("Searching through a shard and in pgvector"):
+    with step(console, "Searching through a shard and in pgvector"):
         # A tenth of the publishers, of all sizes.
         some = publishers[5::10]
         beside = in_a_process_of_its_own(compare, at, some, scale.pgvector_queries)
@@ -164,7 +162,7 @@ def _vectors_measured(
 def _pictures_measured(at: Installation, bundle: Bundle, scale: Scale) -> PictureReport:
     pictures = Pictures(bundle, SEED)
     small = [f"small-{number:05}" for number in range(scale.small_galleries)]
-    with _step("Writing snapshots of pictures with all their features"):
+    with step(console, "Writing snapshots of pictures with all their features"):
         galleries = {
             COLD: list(pictures.draw(scale.cold_references)),
             LARGE: list(pictures.draw(scale.large_references)),
@@ -172,11 +170,11 @@ def _pictures_measured(at: Installation, bundle: Bundle, scale: Scale) -> Pictur
         }
         fill(at.dsn, {name: len(each) for name, each in galleries.items()}, bundle)
         write_picture_snapshots(at, bundle, galleries)
-    with _step("Weighing galleries with descriptors"):
+    with step(console, "Weighing galleries with descriptors"):
         weighed = _descriptor_memory(at, scale, small)
-    with _step("Scanning a gallery that is not loaded"):
+    with step(console, "Scanning a gallery that is not loaded"):
         first = in_a_process_of_its_own(cold, at, COLD, galleries[COLD])
-    with _step("Scanning while another process registers"):
+    with step(console, "Scanning while another process registers"):
         busy = in_a_process_of_its_own(freshness, at, COLD, galleries[COLD], scale.busy_seconds)
     return PictureReport(descriptor_memory=weighed, cold=first, freshness=busy)
 
@@ -192,11 +190,3 @@ def _descriptor_memory(at: Installation, scale: Scale, small: list[str]) -> Desc
         per_small_gallery=gallery,
         overhead_of_small_gallery=gallery - SMALL_REFERENCES * bare,
     )
-
-
-@contextmanager
-def _step(title: str) -> Iterator[None]:
-    start = time.monotonic()
-    with console.status(f"{title} …"):
-        yield
-    console.print(f"{title}: {time.monotonic() - start:.1f} s")
