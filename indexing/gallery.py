@@ -38,6 +38,9 @@ from indexing.group_commit import GroupCommit
 from indexing.queries import QUERIES
 from indexing.reference import DEFAULT_SCAN_WEIGHT, ApiKey, Publisher, Reference, Role
 
+# For so many days a registration may be sent again with its request id.
+REQUEST_DAYS = 7
+
 # A peer that vanished without a word is noticed within a minute, not in hours.
 _CONNECTION_OPTIONS = {
     "connect_timeout": 5,
@@ -255,6 +258,11 @@ class GalleryStore:
         """
         async with self._transaction(publisher) as connection:
             return await statements.find_request(connection, publisher, request_id, fingerprint)
+
+    async def forget_requests(self) -> None:
+        """Forget the request ids of all publishers that are older than ``REQUEST_DAYS``."""
+        async with self._transaction(statements.EVERY_PUBLISHER) as connection:
+            await connection.execute(QUERIES["forget_register_requests"], {"days": REQUEST_DAYS})
 
     async def get_reference(self, publisher: str, reference: str) -> Reference:
         """Return a reference with its images. Raises ReferenceNotFound."""

@@ -193,11 +193,12 @@ class Scanner(Services):
             models, galleries.search, monitoring.note, Meter(), queue_limits(settings)
         )
         supervisor = RolloutSupervisor(versions, images, serving, shards)
+        registrar = Registrar(store, blobs, models)
         preparer = Preparer(placed, shards)
         super().__init__(
             Authenticator(store, backends.operator_key),
             store,
-            Registrar(store, blobs, models),
+            registrar,
             eraser,
             Archivist(store, ArchiveStore(pool), blobs, models),
             scanning,
@@ -209,7 +210,17 @@ class Scanner(Services):
                 versions, bundles, images, counts, watch, preparer, settings.model_memory_mb
             ),
         )
-        followers = (eraser, placed, rebalancer, serving, models, monitoring, keeper, supervisor)
+        followers = (
+            registrar,
+            eraser,
+            placed,
+            rebalancer,
+            serving,
+            models,
+            monitoring,
+            keeper,
+            supervisor,
+        )
         self._following = [asyncio.create_task(each.follow()) for each in followers]
 
     async def check_health(self) -> None:

@@ -29,8 +29,10 @@ from indexing.recognition import WORKING_SIDE
 from indexing.reference import ReferenceImage
 from server.background import THREADS, in_background
 from server.models import Model, Models
+from server.repeating import repeat
 
 MIN_REFERENCE_SIDE = 64
+FORGET_SECONDS = 600.0
 
 New = TypeVar("New", NewReference, NewImage)
 
@@ -195,6 +197,10 @@ class Registrar:
         if all(stored.id != new.image.id for stored in written.reference.images):
             await self._blobs.delete([key])
         return written
+
+    async def follow(self) -> None:
+        """Forgets requests of long ago, without end; any number of processes may do so."""
+        await repeat("forgetting requests", FORGET_SECONDS, self._store.forget_requests)
 
     async def _written(
         self, new: New, data: bytes, write: Callable[[New], Awaitable[Written]]

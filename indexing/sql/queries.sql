@@ -119,6 +119,9 @@ insert into register_request
 values
     (%(publisher)s, %(request_id)s, %(fingerprint)s, %(reference)s, %(gallery_version)s)
 
+-- name: forget_register_requests
+delete from register_request where create_time < now() - make_interval(days => %(days)s)
+
 -- name: exceeded_reference_quota
 -- The quota that a reference would exceed. No row comes back where there is room for it, or it
 -- exists already; references are counted where there is a quota alone.

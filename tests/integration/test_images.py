@@ -18,6 +18,7 @@ from indexing.gallery import GalleryStore
 from indexing.gallery_records import MAX_IMAGES, ImageFeatures, NewImage
 from indexing.image import Pixels
 from indexing.reference import ReferenceImage
+from server import registration
 from server.background import THREADS
 from server.registration import Registrar, Registration
 from tests.e2e.pictures import encoded, patchwork
@@ -208,6 +209,37 @@ async def test_many_at_once_leave_threads_for_others(
 
 def asked(reference: str, image: bytes, request_id: str = "") -> Registration:
     return Registration("acme", reference, LINK, {}, image, request_id)
+
+
+async def test_requests_are_forgotten_after_a_week(
+    registrar: Registrar,
+    store: GalleryStore,
+    acme: str,
+    postgres_dsn: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registration, "FORGET_SECONDS", 0.01)
+    image, old, late = encoded(patchwork(1)), str(uuid4()), str(uuid4())
+    await registrar.register(asked("old", image, old))
+    second = await registrar.register(asked("late", image, late))
+    with psycopg.connect(postgres_dsn) as connection:
+        connection.execute(
+            "update register_request set create_time = now() - case request_id"
+            " when %s then interval '7 days 1 minute' else interval '6 days' end",
+            [old],
+        )
+
+    following = asyncio.create_task(registrar.follow())
+    for _ in range(1000):
+        if not await store.find_request(acme, old, asked("old", image, old).fingerprint()):
+            break
+        await asyncio.sleep(0.01)
+    following.cancel()
+
+    assert await registrar.register(asked("late", image, late)) == second
+    # It is a new registration now, of what is there already.
+    with pytest.raises(errors.ReferenceAlreadyExists):
+        await registrar.register(asked("old", image, old))
 
 
 class TestFiles:

@@ -150,8 +150,8 @@ class Client(ErasureClient, ModelClient, SessionClient, ShardClient):
             link: What a scan opens: an absolute URI.
             reference_id: The id to give to it; the server makes one by default.
             metadata: Data of your own, returned with each match.
-            request_id: A UUID: a second call with the same one registers nothing again. Each
-                call makes its own by default.
+            request_id: A UUID: a second call with the same one, within a week, registers nothing
+                again. Each call makes its own by default.
             assess: Whether to say too how well it will scan, which takes seconds.
             publisher: The key's own by default.
             timeout: Seconds that the call may take.

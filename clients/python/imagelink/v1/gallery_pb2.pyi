@@ -252,7 +252,8 @@ class RegisterRequest(_message.Message):
     """
     request_id: _builtins.str
     """Optional. A UUID of the caller's choice. A second call with the same id
-    and content answers what the first did and registers nothing (AIP-155).
+    and content, within a week, answers what the first did and registers
+    nothing (AIP-155).
     """
     assess: _builtins.bool
     """Optional. Whether to answer an assessment too. Leave it out to register
