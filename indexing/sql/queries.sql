@@ -185,13 +185,17 @@ delete from reference_image
 where publisher_id = %(publisher)s and reference_id = %(reference)s and id = %(image_id)s
 
 -- name: append_change
--- Gives the gallery its next version and says what that version wrote. The notification
--- goes out with the commit.
+-- Gives the gallery its next version and says what that version wrote. The reference's change
+-- before goes: whoever lacks that one lacks this one too. The notification goes out with the
+-- commit.
 with next as (
     update publisher
     set gallery_version = gallery_version + 1
     where id = %(publisher)s
     returning gallery_version
+),
+superseded as (
+    delete from change where publisher_id = %(publisher)s and reference_id = %(reference)s
 ),
 appended as (
     insert into change (publisher_id, gallery_version, reference_id)

@@ -210,6 +210,29 @@ class TestReferences:
                 after = await store.changes_since(acme, MODEL, one.gallery_version)
                 assert one.reference.id not in {one.reference_id for one in after.changed}
 
+    async def test_of_each_reference_the_log_keeps_the_last_change(
+        self, store: GalleryStore, acme: str, postgres_dsn: str
+    ) -> None:
+        for reference in ("one", "two", "three"):
+            await store.register(a_reference(reference))
+        await store.update_reference(acme, "one", active=False)
+        await store.update_reference(acme, "one", active=True)
+        await store.delete_reference(acme, "two")
+
+        with psycopg.connect(postgres_dsn) as connection:
+            log = connection.execute(
+                "select gallery_version, reference_id from change order by gallery_version"
+            ).fetchall()
+        assert log == [(3, "three"), (5, "one"), (6, "two")]
+        # Whatever version an index has, it learns of all that was written since.
+        since = [await store.changes_since(acme, MODEL, version) for version in range(1, 7)]
+        assert [{each.reference_id for each in delta.changed} for delta in since] == [
+            *[{"one", "three"}] * 2,
+            *[{"one"}] * 2,
+            *[set()] * 2,
+        ]
+        assert [delta.removed for delta in since] == [*[["two"]] * 5, []]
+
     async def test_pages(self, store: GalleryStore, acme: str) -> None:
         for reference in ["c", "a", "b"]:
             await store.register(a_reference(reference))

@@ -154,10 +154,6 @@ insert into register_request
 values
     (%(publisher)s, %(request_id)s, %(fingerprint)s, %(reference)s, %(gallery_version)s)
 
--- name: forget_register_requests
--- with: {"days": 7}
-delete from register_request where create_time < now() - make_interval(days => %(days)s)
-
 -- name: find_register_request
 -- with: {"publisher": "$publisher", "request_id": "request"}
 select fingerprint, reference_id, gallery_version
